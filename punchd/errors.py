@@ -1,0 +1,82 @@
+"""
+Everything that punchd raises on purpose: one small tree.
+
+An error's text is one line for the person who reads it: what could not be done, why, and what to
+try. Expected results of an attempt to connect (refused, reset, timed out) are not errors but
+values: see L{punchd.values.outcomes}.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from punchd.values.outcomes import Outcome
+
+
+class PunchdError(Exception):
+    """
+    The root of the tree: whatever a caller of punchd may want to catch.
+    """
+
+
+class ProtocolViolation(PunchdError):
+    """
+    The other end sent what the protocol does not allow. The connection is closed.
+    """
+
+
+class IncompatibleVersions(PunchdError):
+    """
+    The two ends speak no common version of a protocol; the text names both.
+    """
+
+
+class NotTrusted(PunchdError):
+    """
+    A key or a certificate is not the one that was expected.
+    """
+
+
+class UnknownPeer(PunchdError):
+    """
+    There is no such peer: not pinned here, not connected to the server, or it does not accept us.
+    """
+
+
+class Refused(PunchdError):
+    """
+    The other end understood and said no: a name is taken, a service is not exposed or not allowed.
+    """
+
+
+class Overlapping(Refused):
+    """
+    Another introduction of the same two ports is under way; a fresh port makes it possible.
+    """
+
+
+class Unreachable(PunchdError):
+    """
+    Somebody who is needed cannot be reached now: the server, the running peer, the local service.
+    """
+
+
+class ConfigurationError(PunchdError):
+    """
+    An option, a file or the environment is not usable; the text says which and why.
+    """
+
+
+class NoPath(PunchdError):
+    """
+    No strategy found a direct path.
+
+    @ivar outcomes: what each strategy of the plan tried, and what came of it.
+    """
+
+    def __init__(self, peer: str, outcomes: tuple[Outcome, ...], reason: str = "") -> None:
+        told = "; ".join(outcome.line() for outcome in outcomes)
+        super().__init__(f"no direct path to {peer}: {reason or told or 'nothing could be tried'}")
+        self.peer = peer
+        self.outcomes = outcomes

@@ -1,0 +1,222 @@
+"""
+The contracts between punchd's parts, and between punchd and plugins, in prose.
+
+This module imports zope.interface and nothing else at run time: Twisted's plugin cache refers to
+these classes, so any Twisted program that asks for any plugin loads this file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IAddress
+
+    from punchd.values.happenings import Happening
+    from punchd.values.outcomes import Outcome
+    from punchd.values.parties import Situation
+    from punchd.values.peers import PeerID
+    from punchd.values.plans import Consideration
+
+    # What a strategy holds a port by; the class is in punchd.net.held.
+    from punchd.net.held import HeldPort
+
+
+class IPlugin(Interface):
+    """
+    What every punchd plugin has beside its own interface's methods.
+    """
+
+    name = Attribute("The word that selects this plugin: lower-case, of C{str}.")
+
+
+class IStrategyMaker(IPlugin):
+    """
+    What a dropin in C{twisted/plugins/} offers for a strategy: light, the code is loaded by L{make}.
+    """
+
+    def make() -> IStrategy:
+        """
+        Load the code and return the strategy.
+
+        @raise Exception: anything; the plugin is then reported by name and left out.
+        """
+
+
+class IRegistryMaker(IPlugin):
+    """
+    What a dropin offers for a kind of registry; C{name} is the scheme of its URI.
+    """
+
+    def make(uri: str, reactor: object) -> IRegistry:
+        """
+        Make the registry that C{uri} describes.
+
+        @raise punchd.errors.ConfigurationError: when the URI is not usable.
+        """
+
+
+class IStrategy(Interface):
+    """
+    One way of getting a direct TCP connection between two peers.
+
+    Both peers run the same strategy of an introduction at the same time, each its own half: the
+    I{caller} asked for the introduction, the I{callee} was called. A strategy never sees keys and
+    never decides who wins; connections that it opens are authenticated by whoever runs it.
+    """
+
+    name = Attribute("The strategy's word, as in C{--strategies}: lower-case C{str}.")
+    version = Attribute("C{int}; both halves must have the same.")
+
+    def consider(situation: Situation) -> Consideration | None:
+        """
+        Say whether this strategy applies, and how long it wants.
+
+        This is pure, and the same on both sides: it looks at the situation's I{caller} and
+        I{callee}, never at which of them is here.
+
+        @return: C{None} when the strategy can do nothing for these two.
+        """
+
+    def attempt(attempt: IAttempt) -> Deferred[Outcome]:
+        """
+        Try. The result is a value, also when nothing came of it; an exception is a bug of the
+        strategy, reported under its name.
+
+        When the Deferred is cancelled (another strategy won, or time is up), everything that this
+        attempt opened is closed.
+        """
+
+
+class IAttempt(Interface):
+    """
+    What one run of a strategy has to work with. Made for the run, dead after it.
+    """
+
+    situation = Attribute("The L{Situation<punchd.values.parties.Situation>}: both offers.")
+    isCaller = Attribute("C{bool}: which half this is.")
+    clock = Attribute("An C{IReactorTime} for every wait.")
+
+    def heldPort() -> HeldPort:
+        """
+        The port whose mapping both offers name, this side's reflexive candidate.
+        """
+
+    def freshPort() -> Deferred[HeldPort]:
+        """
+        Another port, which the server has just observed through the assist service. It is closed
+        when the attempt is over.
+
+        @raise punchd.errors.Unreachable: when the assist service does not answer.
+        """
+
+    def race(
+        port: HeldPort, remotes: Sequence[IAddress], listening: bool, retries: int = ...
+    ) -> Deferred[Outcome]:
+        """
+        Dial C{remotes} from C{port}, again and again, and accept on it too if C{listening}.
+
+        Each connection made is authenticated. The Deferred fires when C{retries} are used up on
+        every remote and nothing is open any more; after a success it is cancelled from outside.
+        """
+
+    def tell(body: bytes, port: HeldPort | None = None) -> Deferred[None]:
+        """
+        Send a message to the other half through the master.
+
+        @param body: at most 1,024 bytes.
+        @param port: a fresh port; the server adds the address that it observed for it.
+        """
+
+    def hear() -> Deferred[tuple[bytes, IAddress | None]]:
+        """
+        The next message of the other half, with the observed address if it sent one along.
+        """
+
+    def note(step: str) -> None:
+        """
+        Put a line into the introduction's timeline.
+        """
+
+
+class IRegistry(Interface):
+    """
+    What the server must remember across restarts: which key owns which name.
+    """
+
+    def claim(name: str, peerID: PeerID) -> Deferred[None]:
+        """
+        Take C{name} for this key; a name belongs to the key that first took it.
+
+        @raise punchd.errors.Refused: when another key has it.
+        @raise punchd.errors.Unreachable: when the store does not work now.
+        """
+
+    def owner(name: str) -> Deferred[PeerID | None]:
+        """
+        The key that has C{name}, or C{None}.
+        """
+
+    def close() -> Deferred[None]:
+        """
+        Write what is not written yet, and let go of everything.
+        """
+
+
+class IAccessPolicy(Interface):
+    """
+    Who may reach what at this peer.
+    """
+
+    def admits(peerID: PeerID) -> bool:
+        """
+        May this peer be introduced to us at all?
+        """
+
+    def permits(peerID: PeerID, service: str) -> bool:
+        """
+        May this peer open a stream to that service?
+        """
+
+
+class IStreamOpener(Interface):
+    """
+    The seam between those who want a stream and how it comes about.
+    """
+
+    def openStream(peer: str, service: str) -> Deferred[object]:
+        """
+        Open a stream to a service of a peer that is pinned under the name C{peer}.
+
+        @return: fires with a L{Stream<punchd.link.stream.Stream>}, elected and ready to write to.
+        @raise punchd.errors.PunchdError: UnknownPeer, NoPath, Unreachable.
+        """
+
+
+class IObserver(Interface):
+    """
+    Somebody who wants to know what happens, as it happens.
+    """
+
+    def happened(happening: Happening) -> None:
+        """
+        Take note. Must return at once and not raise.
+        """
+
+
+__all__ = [
+    "IAccessPolicy",
+    "IAttempt",
+    "IObserver",
+    "IPlugin",
+    "IRegistry",
+    "IRegistryMaker",
+    "IStrategy",
+    "IStrategyMaker",
+    "IStreamOpener",
+]

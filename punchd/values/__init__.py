@@ -1,0 +1,3 @@
+"""
+The nouns of punchd as frozen values: they know themselves and nothing of sockets or time.
+"""

@@ -1,0 +1,120 @@
+"""
+What came of trying: values, because to fail is what most tries are expected to do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+from typing import Any
+
+from attrs import frozen
+
+from punchd.values.addresses import Address, showAddress
+
+
+class Result(Enum):
+    """
+    How a single socket's try, or a whole attempt, ended.
+    """
+
+    CONNECTED = "connected"
+    REFUSED = "refused"
+    TIMED_OUT = "timed out"
+    UNREACHABLE = "unreachable"
+    PORT_TAKEN = "port taken"
+    NOT_AUTHENTICATED = "not authenticated"
+    CANCELLED = "cancelled"
+    NOT_POSSIBLE = "not possible"
+    FAILED = "failed"
+
+
+class Way(Enum):
+    """
+    Which side of TCP a try was.
+    """
+
+    DIALLED = "dialled"
+    ACCEPTED = "accepted"
+
+
+@frozen
+class Try:
+    """
+    One socket's fate.
+
+    @ivar seconds: how long it took.
+    """
+
+    way: Way
+    remote: Address
+    result: Result
+    seconds: float
+    detail: str = ""
+
+    def line(self) -> str:
+        """
+        The try in a few words.
+        """
+        detail = f" ({self.detail})" if self.detail else ""
+        return (
+            f"{self.way.value} {showAddress(self.remote)}: {self.result.value}{detail} "
+            f"after {self.seconds * 1000:.0f} ms"
+        )
+
+
+@frozen
+class Outcome:
+    """
+    What came of one strategy's attempt.
+
+    @ivar strategy: its name.
+    @ivar seconds: how long it ran.
+    @ivar tries: every socket's fate, in order of their ends.
+    """
+
+    strategy: str
+    result: Result
+    seconds: float
+    tries: tuple[Try, ...] = ()
+    detail: str = ""
+
+    def line(self) -> str:
+        """
+        The outcome in a few words, tries counted by result.
+        """
+        if self.detail:
+            told = self.detail
+        elif self.tries:
+            counts = Counter(
+                f"{one.way.value} {showAddress(one.remote)}: {one.result.value}"
+                for one in self.tries
+            )
+            told = ", ".join(
+                f"{what} ({number} times)" if number > 1 else what
+                for what, number in counts.items()
+            )
+        else:
+            told = "nobody answered"
+        return f"{self.strategy} {self.result.value} after {self.seconds:.1f} s: {told}"
+
+    def toJSON(self) -> dict[str, Any]:
+        """
+        The outcome as C{punchd ping --json} shows it.
+        """
+        return {
+            "strategy": self.strategy,
+            "result": self.result.value,
+            "seconds": round(self.seconds, 4),
+            "detail": self.detail,
+            "tries": [
+                {
+                    "way": one.way.value,
+                    "remote": showAddress(one.remote),
+                    "result": one.result.value,
+                    "seconds": round(one.seconds, 4),
+                    "detail": one.detail,
+                }
+                for one in self.tries
+            ],
+        }

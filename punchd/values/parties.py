@@ -1,0 +1,99 @@
+"""
+The two peers of an introduction, as a strategy sees them.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from punchd.values.addresses import Address, Scope, scopeOf
+from punchd.values.nat import Mapping
+
+
+@frozen
+class Offer:
+    """
+    What a peer says of itself to the master, before anybody asks for it.
+
+    @ivar mapping: what its NAT does, as far as it knows; C{None} before it knows.
+    @ivar hosts: its host candidates (RFC 8445): its own addresses, not what a NAT makes of them.
+    @ivar strategies: names and versions, best first.
+    """
+
+    mapping: Mapping | None = None
+    hosts: tuple[Address, ...] = ()
+    strategies: tuple[tuple[str, int], ...] = ()
+
+
+@frozen
+class Party:
+    """
+    One side of an introduction.
+
+    @ivar reflexive: the address that the server observed for the port that this side holds.
+    """
+
+    reflexive: Address
+    offer: Offer
+
+    @property
+    def hasNoNat(self) -> bool:
+        """
+        Whether the server sees this side under an address of its own.
+        """
+        return any(host.host == self.reflexive.host for host in self.offer.hosts)
+
+
+@frozen
+class Situation:
+    """
+    What both sides know when an introduction begins; the same value on both.
+    """
+
+    caller: Party
+    callee: Party
+
+    @property
+    def sharesPublicAddress(self) -> bool:
+        """
+        Whether both come to the server from one address: the same NAT, or the same host.
+        """
+        return self.caller.reflexive.host == self.callee.reflexive.host
+
+
+@frozen
+class LocalAddressPolicy:
+    """
+    Where a peer sends SYNs at all, whatever a server tells it.
+
+    A server that sees us under a public address has no business sending us to private addresses,
+    other than those of a peer behind the very same public address; and nobody is ever sent to
+    multicast, link-local or, from outside this host, loopback addresses.
+
+    @ivar observed: the address under which the server sees us.
+    """
+
+    observed: Address = field()
+
+    def allowsReflexive(self, address: Address) -> bool:
+        """
+        May we dial C{address} as another's reflexive candidate?
+        """
+        scope = scopeOf(address)
+        if scope in (Scope.NEVER, Scope.LINK):
+            return False
+        return scope >= scopeOf(self.observed)
+
+    def allowsHost(self, address: Address, reflexive: Address) -> bool:
+        """
+        May we dial C{address} as the host candidate of a peer that has C{reflexive}?
+        """
+        return isShareableHost(address) and reflexive.host == self.observed.host
+
+
+def isShareableHost(address: Address) -> bool:
+    """
+    Whether a host candidate may be told to another peer at all: only private addresses, which can
+    mean nothing to anybody outside their network.
+    """
+    return scopeOf(address) is Scope.PRIVATE
