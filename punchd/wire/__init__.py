@@ -1,0 +1,3 @@
+"""
+Bytes to values and back: no sockets, no timers. C{docs/reference/wire.rst} describes every byte.
+"""
