@@ -1,0 +1,3 @@
+"""
+Who is who: keys, certificates, pins, and the TLS that proves them.
+"""

@@ -1,0 +1,83 @@
+"""
+The folder in which a peer or a server keeps what must outlive it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from attrs import frozen
+
+from punchd.errors import ConfigurationError
+
+
+@frozen
+class StateFolder:
+    """
+    A folder that only its owner can look into. Files are written beside their place, flushed, and
+    renamed onto it: a full disk or a killed process leaves the old file whole.
+    """
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str) -> StateFolder:
+        """
+        The folder at C{path}, made if it is not there.
+
+        @raise ConfigurationError: when it cannot be made or written to.
+        """
+        folder = Path(path).expanduser()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot make the state folder {folder}: {error.strerror}; "
+                "choose another one with --state"
+            ) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"cannot write to the state folder {folder}; choose another one with --state"
+            )
+        return cls(folder)
+
+    def file(self, name: str) -> Path:
+        """
+        Where the file C{name} is.
+        """
+        return self.path / name
+
+    def read(self, name: str) -> bytes | None:
+        """
+        What is in the file C{name}; C{None} if there is none.
+
+        @raise ConfigurationError: when it is there but cannot be read.
+        """
+        try:
+            return self.file(name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {self.file(name)}: {error.strerror}") from None
+
+    def write(self, name: str, content: bytes) -> None:
+        """
+        Put C{content} into the file C{name}, readable by the owner alone, all of it or nothing.
+
+        @raise ConfigurationError: when it cannot be written.
+        """
+        temporary = None
+        try:
+            # NamedTemporaryFile makes its files with mode 0600.
+            with NamedTemporaryFile(dir=self.path, prefix=f".{name}.", delete=False) as file:
+                temporary = file.name
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.file(name))
+        except OSError as error:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise ConfigurationError(f"cannot write {self.file(name)}: {error.strerror}") from None
