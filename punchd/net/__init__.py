@@ -1,0 +1,3 @@
+"""
+Sockets: ports that are held and reused, races on them, and bytes from one to the other.
+"""

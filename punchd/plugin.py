@@ -1,0 +1,100 @@
+"""
+Plugins: light makers that lie in C{twisted/plugins/}, ours and other people's alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.logger import Logger
+from twisted.plugin import IPlugin as ITwistedPlugin, getPlugins
+from twisted.python.reflect import namedAny
+from zope.interface import implementer
+
+from punchd.interfaces import IRegistry, IRegistryMaker, IStrategy, IStrategyMaker
+
+_log = Logger()
+
+
+@implementer(ITwistedPlugin, IStrategyMaker)
+@frozen
+class StrategyMaker:
+    """
+    One line in a dropin: a strategy's name, and the dotted name of its class, which is called
+    without arguments.
+    """
+
+    name: str
+    dottedName: str
+
+    def make(self) -> IStrategy:
+        strategy: IStrategy = namedAny(self.dottedName)()
+        return strategy
+
+
+@implementer(ITwistedPlugin, IRegistryMaker)
+@frozen
+class RegistryMaker:
+    """
+    One line in a dropin: a URI's scheme, and the dotted name of a callable that takes the URI and
+    the reactor.
+    """
+
+    name: str
+    dottedName: str
+
+    def make(self, uri: str, reactor: object) -> IRegistry:
+        registry: IRegistry = namedAny(self.dottedName)(uri, reactor)
+        return registry
+
+
+def strategyMakers() -> list[IStrategyMaker]:
+    """
+    Every installed strategy's maker, in the order of their names; the first of a name counts.
+    """
+    return _inOrder(IStrategyMaker)
+
+
+def registryMakers() -> list[IRegistryMaker]:
+    """
+    Every installed registry's maker, in the order of their names; the first of a name counts.
+    """
+    return _inOrder(IRegistryMaker)
+
+
+def loadStrategies(
+    makers: list[IStrategyMaker], report: Callable[[str, Exception], None] | None = None
+) -> dict[str, IStrategy]:
+    """
+    Load the code of all C{makers}. One that fails is reported by name and left out.
+
+    @param report: gets the name and what was raised; by default it is logged.
+    """
+    loaded: dict[str, IStrategy] = {}
+    for maker in makers:
+        try:
+            loaded[maker.name] = maker.make()
+        except Exception as error:  # a third party's code: whatever it raises is its own fault
+            (report or _logBroken)(maker.name, error)
+    return loaded
+
+
+def packageOf(plugin: Any) -> str:
+    """
+    The package that a plugin's code comes from, for people.
+    """
+    dotted: str = getattr(plugin, "dottedName", type(plugin).__module__)
+    return dotted.partition(".")[0]
+
+
+def _logBroken(name: str, error: Exception) -> None:
+    _log.error("strategy {name} cannot be loaded: {error!r}", name=name, error=error)
+
+
+def _inOrder(interface: Any) -> list[Any]:
+    found: dict[str, Any] = {}
+    for plugin in getPlugins(interface):
+        found.setdefault(plugin.name, plugin)
+    return [found[name] for name in sorted(found)]

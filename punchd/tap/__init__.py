@@ -1,0 +1,3 @@
+"""
+What C{twistd} makes of the command line.
+"""
