@@ -22,6 +22,7 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import (
+    ILogObserver,
     LogEvent,
     LogLevel,
     eventAsText,
@@ -31,10 +32,13 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 #: Turns of the reactor that a test may leave to what it has just closed. On loopback the other
 #: end of a connection hears of it in the next turn, and its own closing takes one more.
 SETTLING_TURNS = 4
+
+_LACKING = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,13 +58,13 @@ class Traces:
     What is going on in the reactor at one moment.
     """
 
-    selectables: frozenset[object]
+    selectables: frozenset[Any]
     calls: frozenset[IDelayedCall]
     children: frozenset[int]
 
     @classmethod
     def of(cls, reactor: ReactorBase) -> "Traces":
-        watched = {*reactor.getReaders(), *reactor.getWriters()}  # type: ignore[attr-defined]
+        watched = {*reactor.getReaders(), *reactor.getWriters()}
         return cls(
             # The reactor's own: a pipe that wakes it, another for SIGCHLD.
             selectables=frozenset(watched - reactor._internalReaders),
@@ -96,8 +100,8 @@ class Traces:
             if pid in process.reapProcessHandlers:
                 process.reapProcessHandlers[pid].signalProcess("KILL")
         for selectable in self.selectables:
-            reactor.removeReader(selectable)  # type: ignore[attr-defined]
-            reactor.removeWriter(selectable)  # type: ignore[attr-defined]
+            reactor.removeReader(selectable)
+            reactor.removeWriter(selectable)
             # A port, a connection under way and a connection have this in common.
             closing: Any = getattr(selectable, "connectionLost", None)
             if closing is not None:
@@ -117,7 +121,8 @@ def _isAsynchronous(request: pytest.FixtureRequest) -> bool:
     return inspect.iscoroutinefunction(function) or pytest_twisted._get_mark(function) is not None
 
 
-@attrs.define
+@implementer(ILogObserver)
+@attrs.define(eq=False)
 class LoggedErrors:
     """
     The errors that a test has logged and nobody has asked for yet. One per test.
@@ -125,7 +130,7 @@ class LoggedErrors:
 
     events: list[LogEvent] = attrs.Factory(list)
 
-    def observe(self, event: LogEvent) -> None:
+    def __call__(self, event: LogEvent) -> None:
         if "log_failure" in event or event.get("log_level") is LogLevel.critical:
             self.events.append(event)
 
@@ -136,7 +141,8 @@ class LoggedErrors:
         @param errorTypes: Only these, with their subclasses; none means all, those critical
             events included that carry no failure.
         """
-        flushed, kept = [], []
+        flushed: list[LogEvent] = []
+        kept: list[LogEvent] = []
         for event in self.events:
             failure = event.get("log_failure")
             wanted = not errorTypes or (failure is not None and failure.check(*errorTypes))
@@ -150,11 +156,11 @@ def _loggedErrors() -> Iterator[LoggedErrors]:
     errors = LoggedErrors()
     # What pytest captures, and shows with a test that fails.
     printing = textFileLogObserver(sys.stderr)
-    globalLogPublisher.addObserver(errors.observe)
+    globalLogPublisher.addObserver(errors)
     globalLogPublisher.addObserver(printing)
     yield errors
     globalLogPublisher.removeObserver(printing)
-    globalLogPublisher.removeObserver(errors.observe)
+    globalLogPublisher.removeObserver(errors)
 
 
 @pytest.fixture
@@ -205,19 +211,45 @@ def _guard(request: pytest.FixtureRequest, _loggedErrors: LoggedErrors) -> Itera
         pytest.fail("The test left something behind.\n" + "\n".join(complaints), pytrace=False)
 
 
+def _lacksForLab() -> str:
+    """
+    Why no NAT lab can be built here; empty if one can.
+
+    C{tests/all} looks for the tools of the tests, such as C{sshd}, and puts the names of those it
+    did not find into C{PUNCHD_NO_NATLAB}.
+    """
+    lacking = os.environ.get("PUNCHD_NO_NATLAB", "")
+    if not lacking:
+        from punchd.testing.natlab.requirements import requirements
+
+        lacking = "; ".join(map(str, requirements()))
+    return lacking
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
-    Mark what needs the NAT lab, and skip it where the lab cannot be built.
-
-    C{tests/all} names what the lab lacks in the environment variable C{PUNCHD_NO_NATLAB}. On a
-    build server nothing may be skipped for want of a tool.
+    Mark what needs the NAT lab; skip it where the lab cannot be built, except on a build server,
+    where a missing tool is a failure.
     """
     folder = Path(__file__).parent / "natlab"
-    lacking = os.environ.get("PUNCHD_NO_NATLAB")
+    inLab = [each for each in items if folder in each.path.parents]
+    if not inLab:
+        return
+    lacking = _lacksForLab()
     if lacking and os.environ.get("CI") == "true":
-        raise pytest.UsageError(f"PUNCHD_NO_NATLAB is set, but CI=true: {lacking}")
-    for item in items:
-        if folder in item.path.parents:
-            item.add_marker(pytest.mark.natlab)
-            if lacking:
-                item.add_marker(pytest.mark.skip(reason=f"no NAT lab: {lacking}"))
+        raise pytest.UsageError(f"CI=true, and the NAT lab lacks: {lacking}")
+    for item in inLab:
+        item.add_marker(pytest.mark.natlab)
+        if lacking:
+            item.add_marker(pytest.mark.skip(reason=f"no NAT lab: {lacking}"))
+    if lacking:
+        config.stash[_LACKING] = lacking
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    lacking = config.stash.get(_LACKING, "")
+    if lacking:
+        terminalreporter.write_sep("!", "THE NAT LAB DID NOT RUN", red=True, bold=True)
+        terminalreporter.write_line(f"It lacks: {lacking}")
