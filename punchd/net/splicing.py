@@ -1,0 +1,106 @@
+"""
+Bytes from one transport to another and back, with half-close and back-pressure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+
+@implementer(IHalfCloseableProtocol)
+@define(eq=False)
+class SpliceEnd(Protocol):
+    """
+    The protocol at one end of a splice. Made in pairs by L{spliceEnds}; each ends with its transport.
+
+    What comes in here goes out there. The end of input here closes output there. When both ways are
+    done the transport is closed; when this transport breaks, the other is aborted, so that a broken
+    stream never looks like one that was finished.
+    """
+
+    other: SpliceEnd = field(init=False, repr=False)
+    transport: Any = field(default=None, init=False)
+    bytesIn: int = field(default=0, init=False)
+    _waiting: list[bytes] = field(factory=list, init=False, repr=False)
+    _inputEnded: bool = field(default=False, init=False)
+    _outputEnded: bool = field(default=False, init=False)
+    _gone: bool = field(default=False, init=False)
+
+    def connectionMade(self) -> None:
+        other = self.other
+        if other._gone:
+            self.transport.abortConnection()
+        elif other.transport is None:
+            # Nothing may pile up here while the other end is still being connected.
+            self.transport.pauseProducing()
+        else:
+            self.transport.registerProducer(other.transport, True)
+            other.transport.registerProducer(self.transport, True)
+            other.transport.resumeProducing()
+            other._flush()
+
+    def _flush(self) -> None:
+        for data in self._waiting:
+            self.other.transport.write(data)
+        self._waiting.clear()
+        if self._inputEnded:
+            self._endOther()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.bytesIn += len(data)
+        if self.other.transport is None:
+            # Pausing does not stop what was already read.
+            self._waiting.append(data)
+        else:
+            self.other.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        self._inputEnded = True
+        if self.other.transport is not None:
+            self._endOther()
+        self._closeIfDone()
+
+    def writeConnectionLost(self) -> None:
+        self._outputEnded = True
+        self._closeIfDone()
+
+    def _endOther(self) -> None:
+        other = self.other
+        if not other._outputEnded and not other._gone:
+            other._outputEnded = True
+            other.transport.unregisterProducer()
+            other.transport.loseWriteConnection()
+            other._closeIfDone()
+
+    def _closeIfDone(self) -> None:
+        if self._inputEnded and self._outputEnded and not self._gone:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        self._gone = True
+        finished = self._inputEnded and self._outputEnded
+        other = self.other
+        if other.transport is None or other._gone:
+            return
+        other.transport.unregisterProducer()
+        if finished or (reason.check(ConnectionDone) and self._outputEnded):
+            other.transport.loseConnection()
+        else:
+            other.transport.abortConnection()
+
+
+def spliceEnds() -> tuple[SpliceEnd, SpliceEnd]:
+    """
+    Two protocols; whatever transports they get are spliced.
+    """
+    one, two = SpliceEnd(), SpliceEnd()
+    one.other, two.other = two, one
+    return one, two
