@@ -101,6 +101,7 @@ class RacingEndpoint:
     _lanes: list[_Lane] = field(factory=list, init=False)
     _won: Deferred[IProtocol] | None = field(default=None, init=False)
     _listens: bool = field(default=False, init=False)
+    _unlistening: IDelayedCall | None = field(default=None, init=False)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -127,6 +128,8 @@ class RacingEndpoint:
             self._listens = False
 
     def _stopListening(self) -> None:
+        if self._unlistening is not None and self._unlistening.active():
+            self._unlistening.cancel()
         if self._listens:
             self._listens = False
             self._port.unlisten()
@@ -183,7 +186,8 @@ class RacingEndpoint:
         pause = self._random.uniform(0, LONGEST_PAUSE)
         if result is Result.PORT_TAKEN:
             pause += TAKEN_PAUSE
-            self._clock.callLater(TAKEN_PAUSE, self._stopListening)
+            if self._listens and self._unlistening is None:
+                self._unlistening = self._clock.callLater(TAKEN_PAUSE, self._stopListening)
         self._again(lane, factory, pause)
 
     def _again(self, lane: _Lane, factory: IProtocolFactory, pause: float) -> None:

@@ -1,0 +1,180 @@
+"""
+A TCP connection that may be a punched one, until it has proven to be.
+
+Data's way: raw bytes come in here; the preamble is taken off; what follows is TLS, whose plaintext is
+the frames of a L{Stream<punchd.link.stream.Stream>}. Both sides write their preamble as soon as they
+know the session, the caller its TLS greeting with it, so that authentication costs one round trip and
+a half, whichever way TCP was opened.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from punchd.errors import NotTrusted, ProtocolViolation, PunchdError, Unreachable
+from punchd.identity.tls import Verdict
+from punchd.link.stream import Stream
+from punchd.link.tickets import Ticket
+from punchd.values.outcomes import Way
+from punchd.wire.preamble import PREAMBLE_LENGTH, Preamble, Side, checkBeginning
+
+#: Seconds after TCP opened by which a connection must be authenticated. It takes 1.5 round trips.
+DEADLINE = 5.0
+
+#: TCP keep-alive: seconds of idling, between probes, and their number. RFC 5382 wants NATs to keep
+#: idle mappings for two hours, but many drop them after five minutes.
+KEEP_ALIVE = (60, 15, 4)
+
+#: Who knows which sessions are under way at a port.
+TicketFinder = Callable[[bytes], Ticket | None]
+
+
+class PunchedConnection(Protocol):
+    """
+    Made for every connection that was dialled for an introduction or accepted on a held port. It ends
+    itself unless it is authenticated by L{DEADLINE}; afterwards it belongs to whoever has its
+    C{stream}.
+
+    @ivar settled: fires with this connection when the other end is proven to be the one of the
+        ticket; fails with a L{PunchdError} if that does not come to pass.
+    @ivar ticket: C{None} while an accepted connection has not said which session it belongs to.
+    @ivar stream: what the connection carries, once it is settled.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        way: Way,
+        remote: IAddress,
+        ticket: Ticket | None,
+        findTicket: TicketFinder = lambda session: None,
+    ) -> None:
+        self.way = way
+        self.remote = remote
+        self.ticket = ticket
+        self.began = clock.seconds()
+        self.settled: Deferred[PunchedConnection] = Deferred(lambda _: self.abort())
+        self._clock = clock
+        self._findTicket = findTicket
+        self._received = b""
+        self._greeted = False
+        self._tls: Any = None
+        self._verdict: Verdict | None = None
+        self._deadline: IDelayedCall | None = None
+        self._isSettled = False
+        self._error: PunchdError | None = None
+        self.stream = Stream(clock, self._proven)
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        idle, interval, probes = KEEP_ALIVE
+        handle = transport.getHandle()
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+        self._deadline = self._clock.callLater(DEADLINE, self._tooLate)
+        if self.ticket is not None:
+            self._greet(self.ticket)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._greeted:
+            self._tls.dataReceived(data)
+            return
+        self._received += data
+        try:
+            checkBeginning(self._received)
+            if len(self._received) >= PREAMBLE_LENGTH:
+                self._preambleReceived(Preamble.unpack(self._received[:PREAMBLE_LENGTH]))
+        except PunchdError as error:
+            self._fail(error)
+        else:
+            if self._greeted:
+                rest, self._received = self._received[PREAMBLE_LENGTH:], b""
+                if rest:
+                    self._tls.dataReceived(rest)
+
+    def _preambleReceived(self, theirs: Preamble) -> None:
+        if self.ticket is None:
+            ticket = self._findTicket(theirs.session)
+            if ticket is None:
+                raise ProtocolViolation("a connection for no introduction that is under way here")
+            ticket.check(theirs)
+            self.ticket = ticket
+            self._greet(ticket)
+        else:
+            self.ticket.check(theirs)
+        if self._tls is None:
+            self._startTLS(self.ticket)
+        self._greeted = True
+
+    def _greet(self, ticket: Ticket) -> None:
+        transport: Any = self.transport
+        transport.write(ticket.preamble.pack())
+        if ticket.side is Side.CALLER:
+            self._startTLS(ticket)
+
+    def _startTLS(self, ticket: Ticket) -> None:
+        creator, self._verdict = ticket.connectionCreator()
+        factory = TLSMemoryBIOFactory(
+            creator, ticket.side is Side.CALLER, Factory.forProtocol(lambda: self.stream)
+        )
+        # Otherwise each connection is announced in the log.
+        factory.noisy = False
+        self._tls = factory.buildProtocol(self.remote)
+        self._tls.makeConnection(self.transport)
+
+    def _proven(self) -> None:
+        self._isSettled = True
+        self._stopDeadline()
+        self.settled.callback(self)
+
+    def abort(self) -> None:
+        """
+        End the connection now.
+        """
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+    def _tooLate(self) -> None:
+        self._deadline = None
+        self._fail(Unreachable("the other end did not prove itself in time"))
+
+    def _fail(self, error: PunchdError) -> None:
+        self._error = self._error or error
+        self.abort()
+
+    def _stopDeadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def connectionLost(self, reason: Failure = Protocol.connectionLost.__defaults__[0]) -> None:  # type: ignore[index]
+        self._stopDeadline()
+        if self._tls is not None:
+            self._tls.connectionLost(reason)
+        if not self._isSettled:
+            self._isSettled = True
+            self.settled.errback(Failure(self._whyLost(reason)))
+
+    def _whyLost(self, reason: Failure) -> PunchdError:
+        if self._error is not None:
+            return self._error
+        if self._verdict is not None and self._verdict.refusal is not None:
+            return self._verdict.refusal
+        if self.stream.violation is not None:
+            return self.stream.violation
+        if reason.check(ConnectionClosed) is None:
+            return NotTrusted(f"TLS failed: {reason.getErrorMessage() or reason.type.__name__}")
+        return Unreachable("the connection ended before the other end had proven itself")

@@ -1,0 +1,420 @@
+"""
+One stream over one authenticated connection.
+
+Until links carry several streams, each has a connection of its own, so TCP's flow control is the
+stream's too. Frames (L{punchd.wire.frames}) give it what TLS does not: half-close, a refusal that can
+be read, and an end that can be told from a break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol as Typing
+
+from automat import NoTransition, TypeMachineBuilder
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IProtocol,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
+from punchd.wire.frames import MAX_DATA, FrameReader, Kind, packFrame, packHead
+from punchd.wire.versions import LINK_ALPN
+
+#: Seconds that a stream which was told to close waits for the other end to agree.
+CLOSING = 10.0
+
+
+class _Opening(Typing):
+    """
+    How a stream comes about: what either end may do.
+    """
+
+    def elect(self, service: str) -> None:
+        """The caller takes this connection, and asks for a service."""
+
+    def asked(self, service: str) -> None:
+        """The callee hears that."""
+
+    def agree(self) -> None:
+        """The callee has connected the service."""
+
+    def agreed(self) -> None:
+        """The caller hears that."""
+
+    def refuse(self, why: str) -> None:
+        """The callee says no."""
+
+    def refused(self, why: str) -> None:
+        """The caller hears that."""
+
+
+def _openingMachine() -> Callable[[Stream], _Opening]:
+    builder = TypeMachineBuilder(_Opening, Stream)
+    proven = builder.state("proven")
+    asking = builder.state("asking")
+    beingAsked = builder.state("beingAsked")
+    agreedOn = builder.state("agreedOn")
+    refusedOn = builder.state("refusedOn")
+
+    @proven.upon(_Opening.elect).to(asking)
+    def elect(opening: _Opening, stream: Stream, service: str) -> None:
+        stream.service = service
+        stream.sendFrame(Kind.OPEN, service.encode("utf-8"))
+
+    @proven.upon(_Opening.asked).to(beingAsked)
+    def asked(opening: _Opening, stream: Stream, service: str) -> None:
+        stream.service = service
+        # The caller may send before it has our answer; nothing of that may be lost.
+        stream.mayReceive = True
+        stream.onAsked(stream, service)
+
+    @beingAsked.upon(_Opening.agree).to(agreedOn)
+    def agree(opening: _Opening, stream: Stream) -> None:
+        stream.sendFrame(Kind.OPENED)
+        stream.opened.callback(None)
+
+    @asking.upon(_Opening.agreed).to(agreedOn)
+    def agreed(opening: _Opening, stream: Stream) -> None:
+        stream.mayReceive = True
+        stream.opened.callback(None)
+
+    @beingAsked.upon(_Opening.refuse).to(refusedOn)
+    def refuse(opening: _Opening, stream: Stream, why: str) -> None:
+        stream.mayReceive = False
+        stream.sendFrame(Kind.REFUSED, why.encode("utf-8"))
+
+    @asking.upon(_Opening.refused).to(refusedOn)
+    def refused(opening: _Opening, stream: Stream, why: str) -> None:
+        stream.opened.errback(Refused(why))
+
+    return builder.build()
+
+
+@implementer(ITransport, IHandshakeListener)
+class Stream(Protocol):
+    """
+    Made with its connection; C{whenProven} is called when TLS has proven the other end. Then the
+    caller calls L{elect}, the callee's C{onAsked} is called, and who has the stream gives it a
+    protocol with L{carry}: from then on it is that protocol's transport.
+
+    @ivar onAsked: called with this stream and the service's name when the caller elects it.
+    @ivar onEnd: called once with this stream, when its connection is gone.
+    @ivar opened: fires with C{None} when the callee has connected the service; fails with
+        L{Refused} when it has not, with L{Unreachable} when the connection breaks before.
+    @ivar service: what was asked for; C{None} before the election.
+    @ivar mayReceive: whether the other end may send now.
+    @ivar violation: what the other end did wrong, if it did.
+    @ivar bytesIn: bytes of the stream that came; C{bytesOut}: that went.
+    @ivar roundTrip: seconds, as last measured.
+    """
+
+    transport: Any
+
+    def __init__(self, clock: IReactorTime, whenProven: Callable[[], None]) -> None:
+        self.bytesIn = 0
+        self.bytesOut = 0
+        self.roundTrip: float | None = None
+        self.service: str | None = None
+        self.mayReceive = False
+        self.opened: Deferred[None] = Deferred()
+        self.violation: PunchdError | None = None
+        self.onAsked: Callable[[Stream, str], None] = lambda stream, service: None
+        self.onEnd: Callable[[Stream], None] = lambda stream: None
+        self.isOver = False
+        self._clock = clock
+        self._whenProven = whenProven
+        self._reader = FrameReader()
+        self._opening = _machine(self)
+        self._protocol: IProtocol | None = None
+        self._kept: list[bytes] = []
+        self._finReceived = False
+        self._finSent = False
+        self._closing: IDelayedCall | None = None
+        self._pingSent: float | None = None
+        self._measuring: list[Deferred[float]] = []
+        self._broken = ""
+
+    # What the connection tells.
+
+    def handshakeCompleted(self) -> None:
+        if self.transport.negotiatedProtocol != LINK_ALPN:
+            self._violated(ProtocolViolation("the other end does not speak punchd-link/1"))
+        else:
+            self._whenProven()
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            for kind, payload in self._reader.read(data):
+                if kind is Kind.DATA:
+                    self._dataReceived(payload)
+                else:
+                    self._frameReceived(kind, payload)
+                if self.isOver or self.violation is not None:
+                    return
+        except ProtocolViolation as violation:
+            self._violated(violation)
+        except NoTransition:
+            self._violated(ProtocolViolation("a frame that does not fit the stream's state"))
+
+    def _dataReceived(self, data: bytes) -> None:
+        if not self.mayReceive or self._finReceived:
+            raise ProtocolViolation("DATA where none is allowed")
+        self.bytesIn += len(data)
+        if self._closing is not None:
+            # Closed here, and the other end still talks: it must learn that nobody listens.
+            self.abortConnection()
+        elif self._protocol is None:
+            self._kept.append(data)
+            self.transport.pauseProducing()
+        else:
+            self._protocol.dataReceived(data)
+
+    def _frameReceived(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.OPEN:
+            self._opening.asked(_text(payload))
+        elif kind is Kind.OPENED:
+            self._opening.agreed()
+        elif kind is Kind.REFUSED:
+            self._opening.refused(_text(payload))
+            self.transport.loseConnection()
+        elif kind is Kind.FIN:
+            self._finCame()
+        elif kind is Kind.RESET:
+            self._broken = _text(payload) or "reset by the other end"
+            self.transport.abortConnection()
+        elif kind is Kind.PING:
+            self.sendFrame(Kind.PONG, payload)
+        elif kind is Kind.PONG:
+            self._pongCame()
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        self.isOver = True
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        for waiting in self._measuring:
+            waiting.errback(Unreachable("the connection ended"))
+        self._measuring.clear()
+        if not self.opened.called:
+            self.opened.errback(
+                self.violation or Unreachable("the connection ended before the service answered")
+            )
+        # Nobody may be waiting for it any more.
+        self.opened.addErrback(lambda failure: failure.trap(PunchdError) and None)
+        if self._protocol is not None:
+            finished = self._finReceived and self._finSent
+            why = ConnectionDone() if finished else ConnectionLost(self._broken or None)
+            self._protocol.connectionLost(Failure(why))
+        self.onEnd(self)
+
+    def _violated(self, violation: ProtocolViolation) -> None:
+        self.violation = violation
+        self._broken = str(violation)
+        self.transport.abortConnection()
+
+    # Opening.
+
+    def elect(self, service: str) -> None:
+        """
+        Caller: take this connection for a stream to C{service}; an empty name only measures.
+        """
+        self._opening.elect(service)
+
+    def agree(self) -> None:
+        """
+        Callee: the service is connected.
+        """
+        self._opening.agree()
+
+    def refuse(self, why: str) -> None:
+        """
+        Callee: there will be no stream; C{why} is for the person at the other end.
+        """
+        self._opening.refuse(why)
+        self._finSent = self._finReceived = True
+        self.transport.resumeProducing()
+        self.transport.loseConnection()
+
+    def carry(self, protocol: IProtocol) -> None:
+        """
+        Be C{protocol}'s transport. It gets all that has come so far, and what comes.
+        """
+        self._protocol = protocol
+        protocol.makeConnection(self)
+        if self.isOver:
+            protocol.connectionLost(Failure(ConnectionLost(self._broken or None)))
+            return
+        kept, self._kept = self._kept, []
+        self.transport.resumeProducing()
+        for data in kept:
+            protocol.dataReceived(data)
+        if self._finReceived:
+            self._tellInputEnded(protocol)
+
+    # Measuring.
+
+    def measure(self) -> Deferred[float]:
+        """
+        The round-trip time, end to end through TLS, in seconds.
+
+        @raise Unreachable: when the connection ends first.
+        """
+        if self.isOver:
+            return fail(Unreachable("the connection ended"))
+        waiting: Deferred[float] = Deferred()
+        self._measuring.append(waiting)
+        if self._pingSent is None:
+            self._pingSent = self._clock.seconds()
+            self.sendFrame(Kind.PING, b"12345678")
+        return waiting
+
+    def _pongCame(self) -> None:
+        if self._pingSent is None:
+            raise ProtocolViolation("PONG without PING")
+        self.roundTrip = self._clock.seconds() - self._pingSent
+        self._pingSent = None
+        waiting, self._measuring = self._measuring, []
+        for one in waiting:
+            one.callback(self.roundTrip)
+
+    # Ending.
+
+    def _finCame(self) -> None:
+        if not self.mayReceive or self._finReceived:
+            raise ProtocolViolation("FIN where none is allowed")
+        self._finReceived = True
+        if self._protocol is not None:
+            self._tellInputEnded(self._protocol)
+        self._closeIfFinished()
+
+    def _tellInputEnded(self, protocol: IProtocol) -> None:
+        halfCloseable = IHalfCloseableProtocol(protocol, None)
+        if halfCloseable is not None:
+            halfCloseable.readConnectionLost()
+        else:
+            self.loseConnection()
+
+    def _sendFin(self) -> None:
+        if not self._finSent and not self.isOver:
+            self._finSent = True
+            self.sendFrame(Kind.FIN)
+
+    def _closeIfFinished(self) -> None:
+        if self._finSent and self._finReceived and not self.isOver:
+            self.transport.loseConnection()
+
+    def loseWriteConnection(self) -> None:
+        """
+        Nothing more will be written; reading goes on.
+        """
+        self._sendFin()
+        halfCloseable = IHalfCloseableProtocol(self._protocol, None)
+        if halfCloseable is not None:
+            halfCloseable.writeConnectionLost()
+        self._closeIfFinished()
+
+    def loseConnection(self) -> None:
+        if self.isOver or self._closing is not None:
+            return
+        self._sendFin()
+        self._closing = self._clock.callLater(CLOSING, self._stopWaiting)
+        self.transport.resumeProducing()
+        self._closeIfFinished()
+
+    def _stopWaiting(self) -> None:
+        self._broken = "the other end did not agree to close"
+        self.transport.abortConnection()
+
+    def abortConnection(self) -> None:
+        """
+        Break the stream: the other end sees a reset, never an orderly end.
+        """
+        if self.isOver:
+            return
+        self._broken = self._broken or str(ConnectionAborted())
+        self.sendFrame(Kind.RESET, b"the other side broke the stream")
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+        if self._closing is None:
+            self._closing = self._clock.callLater(CLOSING, self.transport.abortConnection)
+
+    # Writing, as a transport.
+
+    def sendFrame(self, kind: Kind, payload: bytes = b"") -> None:
+        """
+        Send a frame that is no C{DATA}.
+        """
+        self.transport.write(packFrame(kind, payload))
+
+    def write(self, data: bytes) -> None:
+        if self._finSent or self.isOver:
+            return
+        self.bytesOut += len(data)
+        if len(data) <= MAX_DATA:
+            self.transport.writeSequence([packHead(Kind.DATA, len(data)), data])
+            return
+        view = memoryview(data)
+        for at in range(0, len(data), MAX_DATA):
+            piece = bytes(view[at : at + MAX_DATA])
+            self.transport.writeSequence([packHead(Kind.DATA, len(piece)), piece])
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def getPeer(self) -> IAddress:
+        peer: IAddress = self.transport.getPeer()
+        return peer
+
+    def getHost(self) -> IAddress:
+        host: IAddress = self.transport.getHost()
+        return host
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        Let C{producer} be told when the connection cannot take more.
+        """
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """
+        The producer is done.
+        """
+        self.transport.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """
+        Deliver nothing until L{resumeProducing}; the other end will be told by TCP.
+        """
+        if not self.isOver:
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """
+        Deliver again.
+        """
+        if not self.isOver:
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """
+        Nobody wants any more.
+        """
+        self.loseConnection()
+
+
+def _text(payload: bytes) -> str:
+    text = payload.decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+_machine = _openingMachine()
