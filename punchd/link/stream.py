@@ -250,12 +250,13 @@ class Stream(Protocol):
         Be C{protocol}'s transport. It gets all that has come so far, and what comes.
         """
         self._protocol = protocol
+        if not self.isOver:
+            self.transport.resumeProducing()
         protocol.makeConnection(self)
         if self.isOver:
             protocol.connectionLost(Failure(ConnectionLost(self._broken or None)))
             return
         kept, self._kept = self._kept, []
-        self.transport.resumeProducing()
         for data in kept:
             protocol.dataReceived(data)
         if self._finReceived:

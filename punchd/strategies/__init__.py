@@ -1,0 +1,3 @@
+"""
+Ways of getting a direct connection, one a file, and the plan that races them.
+"""

@@ -1,0 +1,60 @@
+"""
+What to try for two peers, and when: the policy of the product, as a pure function.
+
+Both peers derive the same plan, because they look at the same L{Situation} and the caller's order of
+strategies is part of it. As in Happy Eyeballs (RFC 8305) the strategies start one after the other,
+each with a lead over the next, and run on until one wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.logger import Logger
+
+from punchd.interfaces import IStrategy
+from punchd.values.parties import Situation
+from punchd.values.plans import Plan, PlannedAttempt
+
+_log = Logger()
+
+#: The latest deadline of any attempt: a person who waits must have an answer within ten seconds, the
+#: introduction itself included.
+LAST_DEADLINE = 8.0
+
+#: Our strategies, best first; other people's come after them, by name.
+PREFERENCE = ("lan", "simultaneous", "sequential")
+
+
+def preferred(names: list[str]) -> list[str]:
+    """
+    C{names} in the order in which a peer offers them if nobody says otherwise.
+    """
+    ranks = {name: rank for rank, name in enumerate(PREFERENCE)}
+    return sorted(names, key=lambda name: (ranks.get(name, len(ranks)), name))
+
+
+def makePlan(situation: Situation, strategies: Mapping[str, IStrategy]) -> Plan:
+    """
+    The plan for C{situation}.
+
+    @param strategies: what is installed here, by name.
+    """
+    known = dict(situation.callee.offer.strategies)
+    attempts = []
+    start = 0.0
+    for name, version in situation.caller.offer.strategies:
+        strategy = strategies.get(name)
+        if strategy is None or known.get(name) != version or strategy.version != version:
+            continue
+        try:
+            consideration = strategy.consider(situation)
+        except Exception as error:  # a third party's code: it is left out, the others go on
+            _log.error("strategy {name} failed to consider: {error!r}", name=name, error=error)
+            continue
+        if consideration is None or start >= LAST_DEADLINE:
+            continue
+        deadline = min(start + consideration.patience, LAST_DEADLINE)
+        attempts.append(PlannedAttempt(name, start, deadline))
+        start += consideration.lead
+    return Plan(tuple(attempts))
