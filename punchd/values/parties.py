@@ -4,6 +4,8 @@ The two peers of an introduction, as a strategy sees them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from attrs import field, frozen
 
 from punchd.values.addresses import Address, Scope, scopeOf
@@ -97,3 +99,19 @@ def isShareableHost(address: Address) -> bool:
     mean nothing to anybody outside their network.
     """
     return scopeOf(address) is Scope.PRIVATE
+
+
+def hostsFor(hosts: Iterable[Address], own: Address, other: Address) -> tuple[Address, ...]:
+    """
+    Which of a peer's host candidates are told to another peer: private ones if both come from one
+    public address, and those that say no more than the server has observed itself.
+
+    @param own: the address that the server observed for the peer.
+    @param other: the address that it observed for the one who is told.
+    """
+    return tuple(
+        host
+        for host in hosts
+        if scopeOf(host) is not Scope.NEVER
+        and (host.host == own.host or (isShareableHost(host) and own.host == other.host))
+    )
