@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
@@ -43,6 +44,18 @@ class BoundedAMP(amp.AMP):  # type: ignore[misc]
         self._boxBytes = 0
         self._violated = False
 
+    # Strings longer than this are refused by their length, before they come.
+    _MAX_VALUE_LENGTH = MAX_BOX
+
+    def makeConnection(self, transport: Any) -> None:
+        # AMP's own writes a line to the log for whoever connects.
+        amp.BinaryBoxProtocol.makeConnection(self, transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # As above.
+        amp.BinaryBoxProtocol.connectionLost(self, reason)
+        self.transport = None
+
     def dataReceived(self, data: bytes) -> None:
         if self._violated:
             return
@@ -54,7 +67,7 @@ class BoundedAMP(amp.AMP):  # type: ignore[misc]
             self._end(ProtocolViolation("a box that is neither a command nor an awaited answer"))
 
     def lengthLimitExceeded(self, length: int) -> None:
-        self._end(ProtocolViolation(f"a key of {length} bytes"))
+        self._end(ProtocolViolation(f"a key or value of {length} bytes"))
 
     def proto_key(self, string: bytes) -> str:
         self._count(string)
