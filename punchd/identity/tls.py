@@ -169,7 +169,13 @@ def _verify(
     connection: Connection, certificate: crypto.X509, errno: int, depth: int, preverified: int
 ) -> bool:
     verdict: Verdict = connection.get_app_data()
-    return verdict.noteCertificate(certificate.to_cryptography(), depth, bool(preverified))
+    try:
+        return verdict.noteCertificate(certificate.to_cryptography(), depth, bool(preverified))
+    except Exception as error:
+        # OpenSSL takes certificates that other parsers stumble over, each in its own way; what is
+        # raised here would go through the reactor, and a stranger could fill the log with it.
+        verdict.refusal = NotTrusted(f"the other side's certificate is not readable: {error!r:.80}")
+        return False
 
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
