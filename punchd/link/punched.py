@@ -13,10 +13,10 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
@@ -44,8 +44,6 @@ class PunchedConnection(Protocol):
     itself unless it is authenticated by L{DEADLINE}; afterwards it belongs to whoever has its
     C{stream}.
 
-    @ivar settled: fires with this connection when the other end is proven to be the one of the
-        ticket; fails with a L{PunchdError} if that does not come to pass.
     @ivar ticket: C{None} while an accepted connection has not said which session it belongs to.
     @ivar stream: what the connection carries, once it is settled.
     """
@@ -62,7 +60,6 @@ class PunchedConnection(Protocol):
         self.remote = remote
         self.ticket = ticket
         self.began = clock.seconds()
-        self.settled: Deferred[PunchedConnection] = Deferred(lambda _: self.abort())
         self._clock = clock
         self._findTicket = findTicket
         self._received = b""
@@ -70,7 +67,8 @@ class PunchedConnection(Protocol):
         self._tls: Any = None
         self._verdict: Verdict | None = None
         self._deadline: IDelayedCall | None = None
-        self._isSettled = False
+        self._settled: PunchdError | bool = False
+        self._waiting: list[Deferred[PunchedConnection]] = []
         self._error: PunchdError | None = None
         self.stream = Stream(clock, self._proven)
 
@@ -109,8 +107,8 @@ class PunchedConnection(Protocol):
             ticket = self._findTicket(theirs.session)
             if ticket is None:
                 raise ProtocolViolation("a connection for no introduction that is under way here")
-            ticket.check(theirs)
             self.ticket = ticket
+            ticket.check(theirs)
             self._greet(ticket)
         else:
             self.ticket.check(theirs)
@@ -134,10 +132,31 @@ class PunchedConnection(Protocol):
         self._tls = factory.buildProtocol(self.remote)
         self._tls.makeConnection(self.transport)
 
+    def whenSettled(self) -> Deferred[PunchedConnection]:
+        """
+        Fires with this connection when the other end is proven to be the one of the ticket; fails
+        with a L{PunchdError} when that will not come to pass.
+        """
+        if self._settled is True:
+            return succeed(self)
+        if isinstance(self._settled, PunchdError):
+            return fail(self._settled)
+        waiting: Deferred[PunchedConnection] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
     def _proven(self) -> None:
-        self._isSettled = True
         self._stopDeadline()
-        self.settled.callback(self)
+        self._settle(True)
+
+    def _settle(self, result: PunchdError | bool) -> None:
+        self._settled = result
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if isinstance(result, PunchdError):
+                one.errback(result)
+            else:
+                one.callback(self)
 
     def abort(self) -> None:
         """
@@ -160,13 +179,12 @@ class PunchedConnection(Protocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def connectionLost(self, reason: Failure = Protocol.connectionLost.__defaults__[0]) -> None:  # type: ignore[index]
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._stopDeadline()
         if self._tls is not None:
             self._tls.connectionLost(reason)
-        if not self._isSettled:
-            self._isSettled = True
-            self.settled.errback(Failure(self._whyLost(reason)))
+        if self._settled is False:
+            self._settle(self._whyLost(reason))
 
     def _whyLost(self, reason: Failure) -> PunchdError:
         if self._error is not None:

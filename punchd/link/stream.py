@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ITransport,
 )
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -198,7 +198,7 @@ class Stream(Protocol):
         elif kind is Kind.PONG:
             self._pongCame()
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.isOver = True
         if self._closing is not None and self._closing.active():
             self._closing.cancel()

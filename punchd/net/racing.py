@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -94,7 +95,7 @@ class RacingEndpoint:
     _port: HeldPort
     _remotes: Sequence[Address]
     _random: Random
-    prove: Callable[[IProtocol], Deferred[object]]
+    prove: Callable[[IProtocol], Deferred[Any]]
     listening: bool = False
     retries: int = 1
     tries: list[Try] = field(factory=list, init=False)

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -84,7 +84,7 @@ class SpliceEnd(Protocol):
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
         finished = self._inputEnded and self._outputEnded
         other = self.other

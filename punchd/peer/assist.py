@@ -1,0 +1,112 @@
+"""
+The peer's half of the assist service: how does the server see this port?
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from punchd.errors import ProtocolViolation, PunchdError, Unreachable
+from punchd.net.held import HeldPort
+from punchd.values.addresses import Address
+from punchd.wire.observing import (
+    ANSWER_HEAD_LENGTH,
+    Question,
+    answerLength,
+    checkBeginning,
+    unpackAnswer,
+)
+
+#: Seconds for the connection and the answer together.
+DEADLINE = 4.0
+
+
+class Touch(Protocol):
+    """
+    One connection to an assist service. It stays open after the answer until L{close}: some NATs drop
+    a mapping when the connection that made it ends.
+
+    @ivar observed: fires with the address under which the server sees this connection.
+    """
+
+    transport: Any
+
+    def __init__(self, clock: IReactorTime, question: Question) -> None:
+        self.observed: Deferred[Address] = Deferred(lambda _: self.close())
+        self._question = question
+        self._received = b""
+        self._deadline: IDelayedCall | None = clock.callLater(
+            DEADLINE, self._fail, Unreachable("the assist service does not answer")
+        )
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.transport.write(self._question.pack())
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._deadline is None:
+            return
+        self._received += data
+        try:
+            checkBeginning(self._received)
+            if len(self._received) < ANSWER_HEAD_LENGTH:
+                return
+            length = answerLength(self._received[:ANSWER_HEAD_LENGTH])
+            if len(self._received) > length:
+                raise ProtocolViolation("the assist service says more than it was asked")
+            if len(self._received) == length:
+                observed = unpackAnswer(self._received, self._question.mask)
+                self._stopWaiting()
+                self.observed.callback(observed)
+        except (PunchdError, ValueError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._stopWaiting()
+        self.close()
+        self.observed.errback(Failure(error))
+
+    def _stopWaiting(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._deadline is not None:
+            self._stopWaiting()
+            self.observed.errback(
+                Unreachable("the assist service closed the connection without an answer")
+            )
+
+    def close(self) -> None:
+        """
+        The mapping is not needed any more.
+        """
+        if self.transport is not None:
+            # An orderly end would leave the four-tuple in TIME_WAIT.
+            self.transport.abortConnection()
+
+
+async def touch(clock: IReactorTime, port: HeldPort, remote: Address, question: Question) -> Touch:
+    """
+    Ask the assist service at C{remote} how it sees C{port}, which then knows it too.
+
+    @raise PunchdError: when there is no answer.
+    """
+    asking = Touch(clock, question)
+    factory = Factory.forProtocol(lambda: asking)
+    factory.noisy = False
+    try:
+        await port.to(remote).connect(factory)
+    except Exception as error:  # every way in which connecting can fail
+        asking.connectionLost()
+        await asking.observed.addErrback(lambda _: None)
+        raise Unreachable(f"the assist service cannot be reached: {error}") from None
+    port.observed = await asking.observed
+    port.token = question.token
+    return asking

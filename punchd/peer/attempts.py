@@ -1,0 +1,182 @@
+"""
+What a strategy holds in its hands while it tries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from punchd.interfaces import IAttempt
+from punchd.link.punched import PunchedConnection
+from punchd.net.held import HeldPort
+from punchd.net.racing import RaceLost, RacingEndpoint
+from punchd.values.addresses import Address, showAddress
+from punchd.values.outcomes import Outcome, Result, Try, Way
+from punchd.values.parties import Situation
+from punchd.wire.preamble import Side
+
+if TYPE_CHECKING:
+    from punchd.peer.punching import Punch
+
+#: Sockets that one attempt may use toward one address, whatever its strategy asks for.
+MOST_RETRIES = 64
+
+#: Addresses that one race may dial.
+MOST_REMOTES = 16
+
+
+class _DialledFactory(Factory):
+    noisy = False
+
+    def __init__(self, punch: Punch) -> None:
+        self._punch = punch
+
+    def buildProtocol(self, addr: IAddress) -> PunchedConnection:
+        return self._punch.makeConnection(Way.DIALLED, addr)
+
+
+@implementer(IAttempt)
+@define(eq=False)
+class Attempt:
+    """
+    Made by a L{Punch} for one run of one strategy, and closed by it when the run is over.
+
+    @ivar accepted: connections that came in and are counted for this attempt.
+    """
+
+    strategy: str
+    _punch: Punch
+    accepted: list[Try] = field(factory=list, init=False)
+    _races: list[tuple[HeldPort, Sequence[Address], bool, RacingEndpoint]] = field(
+        factory=list, init=False
+    )
+    _messages: DeferredQueue[tuple[bytes, Address | None]] = field(init=False)
+    _freshPorts: list[HeldPort] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # A few messages may wait until the strategy hears them; more is an attack.
+        self._messages = DeferredQueue(size=64)
+
+    @property
+    def situation(self) -> Situation:
+        return self._punch.situation
+
+    @property
+    def isCaller(self) -> bool:
+        return self._punch.ticket.side is Side.CALLER
+
+    @property
+    def clock(self) -> IReactorTime:
+        return self._punch.clock
+
+    def heldPort(self) -> HeldPort:
+        return self._punch.port
+
+    def freshPort(self) -> Deferred[HeldPort]:
+        return self._punch.surroundings.freshPort().addCallback(self._keepPort)
+
+    def _keepPort(self, port: HeldPort) -> HeldPort:
+        self._freshPorts.append(port)
+        return port
+
+    def race(
+        self, port: HeldPort, remotes: Sequence[Address], listening: bool, retries: int = 1
+    ) -> Deferred[Outcome]:
+        policy = self._punch.policy
+        other = self._punch.other.reflexive
+        allowed = []
+        for remote in list(remotes)[:MOST_REMOTES]:
+            if policy.allowsReflexive(remote) or policy.allowsHost(remote, other):
+                allowed.append(remote)
+            else:
+                self.note(f"does not dial {showAddress(remote)}: not an address for us to dial")
+        endpoint = RacingEndpoint(
+            self.clock,
+            port,
+            allowed,
+            self._punch.random,
+            _settled,
+            listening,
+            min(retries, MOST_RETRIES),
+        )
+        self._races.append((port, allowed, listening, endpoint))
+        began = self.clock.seconds()
+        racing = endpoint.connect(_DialledFactory(self._punch))
+        return racing.addCallbacks(
+            lambda connection: self._proven(connection, began),
+            lambda failure: self._lost(failure, began),
+        )
+
+    def _proven(self, connection: IProtocol, began: float) -> Outcome:
+        assert isinstance(connection, PunchedConnection)
+        self._punch.proven(connection, self.strategy)
+        return self._outcome(Result.CONNECTED, began)
+
+    def _lost(self, failure: Failure, began: float) -> Outcome | Failure:
+        if failure.check(RaceLost) is None:
+            return failure
+        tries = self.tries
+        result = tries[-1].result if tries else Result.NOT_POSSIBLE
+        return self._outcome(result, began)
+
+    def _outcome(self, result: Result, began: float) -> Outcome:
+        return Outcome(self.strategy, result, self.clock.seconds() - began, self.tries)
+
+    def tell(self, body: bytes, port: HeldPort | None = None) -> Deferred[None]:
+        token = None if port is None else port.token
+        return self._punch.surroundings.tell(
+            self._punch.ticket.session, self.strategy, body, token
+        )
+
+    def hear(self) -> Deferred[tuple[bytes, Address | None]]:
+        return self._messages.get()
+
+    def told(self, body: bytes, observed: Address | None) -> None:
+        """
+        The other half has sent a message. Too many that nobody hears are dropped.
+        """
+        if self._messages.size is None or len(self._messages.pending) < self._messages.size:
+            self._messages.put((body, observed))
+
+    def note(self, step: str) -> None:
+        self._punch.note(f"{self.strategy}: {step}")
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """
+        What came of every socket so far.
+        """
+        dialled = [one for _, _, _, endpoint in self._races for one in endpoint.tries]
+        return (*dialled, *self.accepted)
+
+    def expects(self, localPort: int, remote: Address) -> int:
+        """
+        How well an accepted connection fits this attempt: 0 for not at all.
+        """
+        fits = 0
+        for port, remotes, listening, _ in self._races:
+            if listening and port.number == localPort:
+                fits = max(fits, 1 + any(one.host == remote.host for one in remotes))
+        return fits
+
+    def close(self) -> None:
+        """
+        The run is over: let go of its ports.
+        """
+        for port in self._freshPorts:
+            self._punch.surroundings.release(port)
+        self._freshPorts.clear()
+
+
+
+def _settled(connection: IProtocol) -> Deferred[PunchedConnection]:
+    assert isinstance(connection, PunchedConnection)
+    return connection.whenSettled()

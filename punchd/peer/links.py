@@ -1,0 +1,100 @@
+"""
+What is known of the paths to other peers, for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import define, field
+
+from punchd.link.stream import Stream
+from punchd.values.outcomes import Outcome
+from punchd.values.peers import PeerID
+
+
+@define(eq=False)
+class Link:
+    """
+    The path to one peer: as it is while there are streams, else as it was last.
+
+    @ivar peer: the name it is pinned under.
+    @ivar strategy: which one opened the path.
+    @ivar reason: why there is no direct path.
+    @ivar outcomes: of the last introduction.
+    """
+
+    peer: str
+    peerID: PeerID
+    strategy: str | None = None
+    reason: str | None = None
+    outcomes: tuple[Outcome, ...] = ()
+    _roundTrip: float | None = None
+    _streams: list[Stream] = field(factory=list, init=False)
+    _pastIn: int = field(default=0, init=False)
+    _pastOut: int = field(default=0, init=False)
+
+    def opened(self, stream: Stream, outcomes: tuple[Outcome, ...], strategy: str) -> None:
+        """
+        A stream has a direct path.
+        """
+        self.strategy, self.reason, self.outcomes = strategy, None, outcomes
+        self._streams.append(stream)
+        stream.onEnd = self._ended
+        stream.measure().addCallbacks(self._measured, lambda failure: None)
+
+    def failed(self, reason: str, outcomes: tuple[Outcome, ...] = ()) -> None:
+        """
+        An introduction has led to nothing.
+        """
+        self.reason, self.outcomes = reason, outcomes
+        if not self._streams:
+            self.strategy = None
+
+    def _measured(self, seconds: float) -> None:
+        self._roundTrip = seconds
+
+    def _ended(self, stream: Stream) -> None:
+        self._streams.remove(stream)
+        self._roundTrip = stream.roundTrip or self._roundTrip
+        self._pastIn += stream.bytesIn
+        self._pastOut += stream.bytesOut
+
+    def toJSON(self) -> dict[str, Any]:
+        """
+        As C{punchd status --json} shows it.
+        """
+        return {
+            "id": str(self.peerID),
+            "path": None if self.strategy is None else "direct",
+            "strategy": self.strategy,
+            "reason": self.reason,
+            "rtt": None if self._roundTrip is None else round(self._roundTrip, 6),
+            "streams": sum(1 for stream in self._streams if stream.service),
+            "bytesIn": self._pastIn + sum(stream.bytesIn for stream in self._streams),
+            "bytesOut": self._pastOut + sum(stream.bytesOut for stream in self._streams),
+            "attempts": [outcome.toJSON() for outcome in self.outcomes],
+        }
+
+
+@define(eq=False)
+class Links:
+    """
+    One L{Link} for each peer with which there was an introduction.
+    """
+
+    _byID: dict[PeerID, Link] = field(factory=dict)
+
+    def to(self, peer: str, peerID: PeerID) -> Link:
+        """
+        The link to that peer, made if there is none yet.
+        """
+        link = self._byID.get(peerID)
+        if link is None:
+            link = self._byID[peerID] = Link(peer, peerID)
+        link.peer = peer
+        return link
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(sorted(self._byID.values(), key=lambda link: link.peer))

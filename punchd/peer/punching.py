@@ -1,0 +1,313 @@
+"""
+One introduction, on one side of it: the plan runs, strategies race, one connection wins.
+
+Data's way: a planned attempt starts, its strategy races sockets, each connection authenticates
+itself, the caller elects the first that has, and every other attempt and connection is ended. The
+callee does the same, but takes the connection on which the caller's election arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol as Typing
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from punchd.errors import NoPath, PunchdError
+from punchd.interfaces import IStrategy
+from punchd.link.punched import PunchedConnection
+from punchd.link.stream import Stream
+from punchd.link.tickets import Ticket
+from punchd.net.held import HeldPort
+from punchd.peer.attempts import Attempt
+from punchd.values.addresses import Address, showAddress
+from punchd.values.outcomes import Outcome, Result, Try, Way
+from punchd.values.parties import LocalAddressPolicy, Party, Situation
+from punchd.values.plans import Plan, PlannedAttempt
+from punchd.wire.preamble import Side
+
+_log = Logger()
+
+#: The callee waits a little longer than the plan, for an election that is on its way.
+GRACE = 1.0
+
+#: Messages of a strategy that has not started here yet; more than that is an attack.
+_MOST_EARLY = 64
+
+
+class Surroundings(Typing):
+    """
+    What a punch needs of the server that introduced it.
+    """
+
+    def freshPort(self) -> Deferred[HeldPort]:
+        """A port that the server has just observed."""
+
+    def release(self, port: HeldPort) -> None:
+        """That port is not needed any more."""
+
+    def tell(self, session: bytes, strategy: str, body: bytes, token: bytes | None) -> Deferred[None]:
+        """Pass a message to the other half."""
+
+
+@define(eq=False)
+class _Run:
+    """
+    One planned attempt, from its start to its outcome.
+    """
+
+    planned: PlannedAttempt
+    attempt: Attempt
+    began: float
+    deadline: IDelayedCall | None = None
+    running: Deferred[None] | None = None
+    timedOut: bool = False
+
+
+@define(eq=False)
+class Punch:
+    """
+    Made when an introduction's GO arrives; over when a stream has won or the plan is.
+
+    @ivar port: our port that both offers name.
+    @ivar surroundings: the server's connection.
+    @ivar policy: whom we send SYNs to at all.
+    @ivar note: takes a line for the timeline.
+    @ivar outcomes: of the strategies that are done, in that order.
+    @ivar wonBy: the name of the strategy that won.
+    """
+
+    clock: IReactorTime
+    random: Random
+    ticket: Ticket
+    situation: Situation
+    policy: LocalAddressPolicy
+    port: HeldPort
+    surroundings: Surroundings
+    note: Callable[[str], None]
+    _strategies: dict[str, IStrategy]
+    _plan: Plan
+    service: str = ""
+    outcomes: list[Outcome] = field(factory=list, init=False)
+    wonBy: str | None = field(default=None, init=False)
+    _began: float = field(default=0.0, init=False)
+    _starts: list[IDelayedCall] = field(factory=list, init=False)
+    _grace: IDelayedCall | None = field(default=None, init=False)
+    _runs: dict[str, _Run] = field(factory=dict, init=False)
+    _left: int = field(default=0, init=False)
+    _connections: list[PunchedConnection] = field(factory=list, init=False)
+    _strategyOf: dict[Stream, str] = field(factory=dict, init=False)
+    _result: Deferred[Stream] | None = field(default=None, init=False)
+    _isOver: bool = field(default=False, init=False)
+    _early: list[tuple[str, bytes, Address | None]] = field(factory=list, init=False)
+
+    @property
+    def other(self) -> Party:
+        """
+        The other side.
+        """
+        isCaller = self.ticket.side is Side.CALLER
+        return self.situation.callee if isCaller else self.situation.caller
+
+    @property
+    def seconds(self) -> float:
+        """
+        Since the GO.
+        """
+        return self.clock.seconds() - self._began
+
+    def run(self) -> Deferred[Stream]:
+        """
+        Run the plan.
+
+        @return: fires with the elected stream; fails with L{NoPath}.
+        """
+        self._began = self.clock.seconds()
+        self._result = result = Deferred(lambda _: self._finish())
+        self._left = len(self._plan.attempts)
+        self.note(f"GO; the plan: {self._plan.line() or 'nothing applies'}")
+        for planned in self._plan.attempts:
+            if planned.start <= 0:
+                self._start(planned)
+            else:
+                self._starts.append(self.clock.callLater(planned.start, self._start, planned))
+        self._failIfDone()
+        return result
+
+    def _start(self, planned: PlannedAttempt) -> None:
+        if self._isOver:
+            return
+        strategy = self._strategies[planned.strategy]
+        run = _Run(planned, Attempt(planned.strategy, self), self.clock.seconds())
+        self._runs[planned.strategy] = run
+        wait = planned.deadline - planned.start
+        run.deadline = self.clock.callLater(wait, self._deadlinePassed, run)
+        for name, body, observed in self._early:
+            if name == planned.strategy:
+                run.attempt.told(body, observed)
+        run.running = maybeDeferred(strategy.attempt, run.attempt)
+        run.running.addCallbacks(
+            lambda outcome: self._ended(run, outcome),
+            lambda failure: self._ended(run, self._outcomeOfFailure(run, failure)),
+        )
+
+    def _deadlinePassed(self, run: _Run) -> None:
+        run.deadline = None
+        run.timedOut = True
+        if run.running is not None:
+            run.running.cancel()
+
+    def _outcomeOfFailure(self, run: _Run, failure: Failure) -> Outcome:
+        seconds = self.clock.seconds() - run.began
+        name, tries = run.planned.strategy, run.attempt.tries
+        if failure.check(CancelledError) is not None:
+            result = Result.TIMED_OUT if run.timedOut else Result.CANCELLED
+            return Outcome(name, result, seconds, tries)
+        error = failure.value
+        if isinstance(error, PunchdError):
+            return Outcome(name, Result.NOT_POSSIBLE, seconds, tries, str(error))
+        _log.failure("strategy {name} has a bug", failure, name=name)
+        detail = f"a bug in the strategy: {type(error).__name__}: {error}"
+        return Outcome(name, Result.FAILED, seconds, tries, detail)
+
+    def _ended(self, run: _Run, outcome: object) -> None:
+        if run.deadline is not None:
+            run.deadline.cancel()
+            run.deadline = None
+        name = run.planned.strategy
+        if not isinstance(outcome, Outcome):
+            seconds = self.clock.seconds() - run.began
+            detail = f"a bug in the strategy: it gave {outcome!r:.80} for an outcome"
+            outcome = Outcome(name, Result.FAILED, seconds, run.attempt.tries, detail)
+        run.attempt.close()
+        if self.wonBy == name:
+            outcome = Outcome(name, Result.CONNECTED, outcome.seconds, run.attempt.tries)
+        self.outcomes.append(outcome)
+        self.note(outcome.line())
+        self._left -= 1
+        self._failIfDone()
+
+    def _failIfDone(self) -> None:
+        if self._left > 0 or self._isOver or self._grace is not None:
+            return
+        if self.ticket.side is Side.CALLEE:
+            self._grace = self.clock.callLater(GRACE, self._fail)
+        else:
+            self._fail()
+
+    def _fail(self) -> None:
+        self._grace = None
+        self._finish()
+        result, self._result = self._result, None
+        if result is not None:
+            reason = "" if self.outcomes else "no strategy that both peers have applies"
+            result.errback(NoPath(self.ticket.who, tuple(self.outcomes), reason))
+
+    # Connections.
+
+    def makeConnection(self, way: Way, remote: IAddress) -> PunchedConnection:
+        """
+        The protocol for a connection of this introduction that is about to be dialled.
+        """
+        connection = PunchedConnection(self.clock, way, remote, self.ticket)
+        self._take(connection)
+        return connection
+
+    def accepted(self, connection: PunchedConnection, localPort: int, remote: Address) -> None:
+        """
+        A connection came in that says it belongs to this introduction.
+        """
+        self._take(connection)
+        strategy, attempt = self._strategyFor(localPort, remote)
+        began = self.clock.seconds()
+
+        def tried(result: Result, detail: str = "") -> None:
+            one = Try(Way.ACCEPTED, remote, result, self.clock.seconds() - began, detail)
+            if attempt is not None:
+                attempt.accepted.append(one)
+
+        def settled(connection: PunchedConnection) -> None:
+            tried(Result.CONNECTED)
+            self.proven(connection, strategy)
+
+        connection.whenSettled().addCallbacks(
+            settled, lambda failure: tried(Result.NOT_AUTHENTICATED, failure.getErrorMessage())
+        )
+
+    def _strategyFor(self, localPort: int, remote: Address) -> tuple[str, Attempt | None]:
+        best = max(
+            self._runs.values(),
+            key=lambda run: run.attempt.expects(localPort, remote),
+            default=None,
+        )
+        if best is None:
+            return "accepted", None
+        return best.planned.strategy, best.attempt
+
+    def _take(self, connection: PunchedConnection) -> None:
+        self._connections.append(connection)
+        connection.stream.onAsked = self._asked
+
+    def proven(self, connection: PunchedConnection, strategy: str) -> None:
+        """
+        A connection has authenticated itself.
+        """
+        self._strategyOf[connection.stream] = strategy
+        self.note(
+            f"{strategy}: authenticated {self.ticket.who} on a connection "
+            f"{connection.way.value} {'to' if connection.way is Way.DIALLED else 'from'} "
+            f"{showAddress(connection.remote)}"
+        )
+        if self._isOver:
+            connection.abort()
+        elif self.ticket.side is Side.CALLER:
+            connection.stream.elect(self.service)
+            self._win(connection.stream, strategy)
+
+    def _asked(self, stream: Stream, service: str) -> None:
+        if self._isOver or self.ticket.side is Side.CALLER:
+            stream.refuse("another connection of this introduction has been elected")
+        else:
+            self._win(stream, self._strategyOf.get(stream, "accepted"))
+
+    def _win(self, stream: Stream, strategy: str) -> None:
+        self.wonBy = strategy
+        self.note(f"{strategy} wins after {self.seconds * 1000:.0f} ms")
+        result, self._result = self._result, None
+        self._finish(stream)
+        if result is not None:
+            result.callback(stream)
+
+    def _finish(self, winner: Stream | None = None) -> None:
+        self._isOver = True
+        self._result = None
+        for call in [*self._starts, self._grace]:
+            if call is not None and call.active():
+                call.cancel()
+        for name, run in list(self._runs.items()):
+            if run.running is None:
+                continue
+            if name == self.wonBy:
+                # We may be in the middle of its callbacks; it mostly ends by itself now.
+                self.clock.callLater(0, run.running.cancel)
+            else:
+                run.running.cancel()
+        for connection in self._connections:
+            if connection.stream is not winner:
+                connection.abort()
+        self._connections.clear()
+
+    def told(self, strategy: str, body: bytes, observed: Address | None) -> None:
+        """
+        The other half of a strategy has sent a message.
+        """
+        run = self._runs.get(strategy)
+        if run is not None:
+            run.attempt.told(body, observed)
+        elif not self._isOver and len(self._early) < _MOST_EARLY:
+            self._early.append((strategy, body, observed))
