@@ -108,12 +108,15 @@ class NatLab:
         if os.getpid() != self._owner:
             return
         atexit.unregister(self.close)
-        for machine in self._machines.values():
-            machine.endAll()
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
-        remove(self._prefix)
+        try:
+            for machine in self._machines.values():
+                machine.endAll()
+            if self._wire is not None:
+                self._wire.close()
+                self._wire = None
+        finally:
+            # Ends what the above did not, if it was interrupted.
+            remove(self._prefix)
 
     def addPublic(self, name: str, *, addresses: int = 1, delay: float | None = None) -> Host:
         """

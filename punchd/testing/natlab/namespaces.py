@@ -250,7 +250,9 @@ class Machine:
             process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
-                stream.close()
+                # What was written and not read by a dead program is lost.
+                with suppress(BrokenPipeError):
+                    stream.close()
         self._processes.remove(process)
 
     def endAll(self) -> None:
