@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol as Typing
 
 from automat import NoTransition, TypeMachineBuilder
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -109,7 +109,6 @@ class Stream(Protocol):
     protocol with L{carry}: from then on it is that protocol's transport.
 
     @ivar onAsked: called with this stream and the service's name when the caller elects it.
-    @ivar onEnd: called once with this stream, when its connection is gone.
     @ivar opened: fires with C{None} when the callee has connected the service; fails with
         L{Refused} when it has not, with L{Unreachable} when the connection breaks before.
     @ivar service: what was asked for; C{None} before the election.
@@ -130,7 +129,6 @@ class Stream(Protocol):
         self.opened: Deferred[None] = Deferred()
         self.violation: PunchdError | None = None
         self.onAsked: Callable[[Stream, str], None] = lambda stream, service: None
-        self.onEnd: Callable[[Stream], None] = lambda stream: None
         self.isOver = False
         self._clock = clock
         self._whenProven = whenProven
@@ -144,6 +142,7 @@ class Stream(Protocol):
         self._pingSent: float | None = None
         self._measuring: list[Deferred[float]] = []
         self._broken = ""
+        self._awaitingEnd: list[Deferred[None]] = []
 
     # What the connection tells.
 
@@ -215,7 +214,19 @@ class Stream(Protocol):
             finished = self._finReceived and self._finSent
             why = ConnectionDone() if finished else ConnectionLost(self._broken or None)
             self._protocol.connectionLost(Failure(why))
-        self.onEnd(self)
+        for ended in self._awaitingEnd:
+            ended.callback(None)
+        self._awaitingEnd.clear()
+
+    def whenOver(self) -> Deferred[None]:
+        """
+        Fires when the connection is gone.
+        """
+        if self.isOver:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._awaitingEnd.append(ended)
+        return ended
 
     def _violated(self, violation: ProtocolViolation) -> None:
         self.violation = violation

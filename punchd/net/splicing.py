@@ -4,6 +4,7 @@ Bytes from one transport to another and back, with half-close and back-pressure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -12,6 +13,10 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+
+def _nothing() -> None:
+    pass
 
 
 @implementer(IHalfCloseableProtocol)
@@ -23,10 +28,16 @@ class SpliceEnd(Protocol):
     What comes in here goes out there. The end of input here closes output there. When both ways are
     done the transport is closed; when this transport breaks, the other is aborted, so that a broken
     stream never looks like one that was finished.
+
+    @ivar whenConnected: called when this end has its transport.
+    @ivar whenLost: called when this end's transport is gone.
+    @ivar bytesIn: what came in here.
     """
 
     other: SpliceEnd = field(init=False, repr=False)
     transport: Any = field(default=None, init=False)
+    whenConnected: Callable[[], None] = field(default=_nothing, init=False)
+    whenLost: Callable[[], None] = field(default=_nothing, init=False)
     bytesIn: int = field(default=0, init=False)
     _waiting: list[bytes] = field(factory=list, init=False, repr=False)
     _inputEnded: bool = field(default=False, init=False)
@@ -45,6 +56,7 @@ class SpliceEnd(Protocol):
             other.transport.registerProducer(self.transport, True)
             other.transport.resumeProducing()
             other._flush()
+        self.whenConnected()
 
     def _flush(self) -> None:
         for data in self._waiting:
@@ -86,6 +98,7 @@ class SpliceEnd(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
+        self.whenLost()
         finished = self._inputEnded and self._outputEnded
         other = self.other
         if other.transport is None or other._gone:

@@ -32,12 +32,14 @@ class Touch(Protocol):
     a mapping when the connection that made it ends.
 
     @ivar observed: fires with the address under which the server sees this connection.
+    @ivar observedAddress: that address, once it is known.
     """
 
     transport: Any
 
     def __init__(self, clock: IReactorTime, question: Question) -> None:
         self.observed: Deferred[Address] = Deferred(lambda _: self.close())
+        self.observedAddress: Address | None = None
         self._question = question
         self._received = b""
         self._deadline: IDelayedCall | None = clock.callLater(
@@ -62,6 +64,7 @@ class Touch(Protocol):
             if len(self._received) == length:
                 observed = unpackAnswer(self._received, self._question.mask)
                 self._stopWaiting()
+                self.observedAddress = observed
                 self.observed.callback(observed)
         except (PunchdError, ValueError) as error:
             self._fail(error)
@@ -94,7 +97,7 @@ class Touch(Protocol):
 
 async def touch(clock: IReactorTime, port: HeldPort, remote: Address, question: Question) -> Touch:
     """
-    Ask the assist service at C{remote} how it sees C{port}, which then knows it too.
+    Ask the assist service at C{remote} how it sees C{port}, which then knows it too (the first time).
 
     @raise PunchdError: when there is no answer.
     """
@@ -107,6 +110,7 @@ async def touch(clock: IReactorTime, port: HeldPort, remote: Address, question: 
         asking.connectionLost()
         await asking.observed.addErrback(lambda _: None)
         raise Unreachable(f"the assist service cannot be reached: {error}") from None
-    port.observed = await asking.observed
-    port.token = question.token
+    observed = await asking.observed
+    if port.token is None:
+        port.observed, port.token = observed, question.token
     return asking

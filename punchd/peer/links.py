@@ -4,12 +4,13 @@ What is known of the paths to other peers, for people.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attrs import define, field
 
 from punchd.link.stream import Stream
+from punchd.peer.punching import Punch
 from punchd.values.outcomes import Outcome
 from punchd.values.peers import PeerID
 
@@ -29,22 +30,24 @@ class Link:
     peerID: PeerID
     strategy: str | None = None
     reason: str | None = None
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: Sequence[Outcome] = ()
     _roundTrip: float | None = None
     _streams: list[Stream] = field(factory=list, init=False)
     _pastIn: int = field(default=0, init=False)
     _pastOut: int = field(default=0, init=False)
 
-    def opened(self, stream: Stream, outcomes: tuple[Outcome, ...], strategy: str) -> None:
+    def opened(self, stream: Stream, punch: Punch) -> None:
         """
         A stream has a direct path.
         """
-        self.strategy, self.reason, self.outcomes = strategy, None, outcomes
+        self.strategy, self.reason = punch.wonBy, None
+        # The list itself: attempts that were cancelled by the win note their outcomes after it.
+        self.outcomes = punch.outcomes
         self._streams.append(stream)
-        stream.onEnd = self._ended
+        stream.whenOver().addCallback(lambda _: self._ended(stream))
         stream.measure().addCallbacks(self._measured, lambda failure: None)
 
-    def failed(self, reason: str, outcomes: tuple[Outcome, ...] = ()) -> None:
+    def failed(self, reason: str, outcomes: Sequence[Outcome] = ()) -> None:
         """
         An introduction has led to nothing.
         """

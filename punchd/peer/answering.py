@@ -1,0 +1,141 @@
+"""
+The callee's side of introductions, and the services behind it.
+"""
+
+from __future__ import annotations
+
+from attrs import define, evolve
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from punchd.errors import NoPath, PunchdError, Refused
+from punchd.identity.pins import Pins
+from punchd.interfaces import IAccessPolicy
+from punchd.link.stream import Stream
+from punchd.net.splicing import spliceEnds
+from punchd.peer.conversation import Call
+from punchd.peer.links import Links
+from punchd.peer.master import MasterClient
+from punchd.peer.punches import Punches
+from punchd.values.addresses import Address, showAddress
+from punchd.values.parties import Party, Situation, hostsFor
+from punchd.values.peers import PeerID
+from punchd.wire.preamble import Side
+
+
+@define(eq=False)
+class Exposures:
+    """
+    The services of this peer: opens a local connection for each stream that asks for one.
+
+    @ivar services: by name, the endpoint behind it.
+    """
+
+    services: dict[str, IStreamClientEndpoint]
+    _policy: IAccessPolicy
+
+    def serve(self, stream: Stream, peerID: PeerID) -> None:
+        """
+        A peer has elected C{stream}; connect the service that it asks for, or refuse.
+        """
+        service = stream.service or ""
+        if not service:
+            stream.agree()
+            return
+        endpoint = self.services.get(service)
+        if endpoint is None or not self._policy.permits(peerID, service):
+            reason = "is not exposed here" if endpoint is None else "is not allowed to this peer"
+            stream.refuse(f"the service {service!r} {reason}")
+            return
+        remote, local = spliceEnds()
+        factory = Factory.forProtocol(lambda: local)
+        factory.noisy = False
+        connecting = endpoint.connect(factory)
+
+        def connected(_: object) -> None:
+            if stream.isOver:
+                local.transport.abortConnection()
+                return
+            setNoDelay(local.transport)
+            stream.agree()
+            stream.carry(remote)
+
+        def failed(failure: Failure) -> None:
+            if not stream.isOver:
+                stream.refuse(
+                    f"the service {service!r} does not answer there: {failure.getErrorMessage()}"
+                )
+
+        connecting.addCallbacks(connected, failed)
+        stream.whenOver().addCallback(lambda _: connecting.cancel())
+
+
+def setNoDelay(transport: object) -> None:
+    """
+    Send small writes at once, if this is a TCP transport.
+    """
+    set_ = getattr(transport, "setTcpNoDelay", None)
+    if set_ is not None:
+        set_(True)
+
+
+@define(eq=False)
+class Answering:
+    """
+    What a peer does when a server of its own introduces somebody. Made for each L{MasterClient}.
+    """
+
+    _client: MasterClient
+    _pins: Pins
+    _policy: IAccessPolicy
+    _punches: Punches
+    _links: Links
+    _exposures: Exposures
+
+    def called(self, call: Call) -> None:
+        client, peerID = self._client, call.caller
+        peer = self._pins.nameOf(peerID)
+        if peer is None or not self._policy.admits(peerID):
+            self._punches.note(f"declines to be introduced to {peerID.short}…: not trusted here")
+            raise Refused("this peer does not trust that one")
+        if not client.policy.allowsReflexive(call.other.reflexive):
+            self._punches.note(
+                f"declines to be introduced to {peer}: {showAddress(call.other.reflexive)} is no "
+                "address for us to dial"
+            )
+            raise Refused("that is no address for this peer to dial")
+        if self._punches.find(call.session) is not None:
+            raise Refused("that introduction is under way")
+        offer = client.offerFor(self._punches.offer, client.port)
+        told = hostsFor(offer.hosts, call.own, call.other.reflexive)
+        own = Party(call.own, evolve(offer, hosts=told))
+        punch = self._punches.make(
+            client,
+            Side.CALLEE,
+            call.session,
+            peerID,
+            peer,
+            Situation(caller=call.other, callee=own),
+            client.port,
+        )
+        client.usedToward[peerID] += 1
+
+        def won(stream: Stream) -> None:
+            link = self._links.to(peer, peerID)
+            link.opened(stream, punch)
+            stream.whenOver().addCallback(lambda _: client.free(peerID))
+            self._exposures.serve(stream, peerID)
+
+        def lost(failure: Failure) -> None:
+            client.free(peerID)
+            error = failure.value
+            if isinstance(error, NoPath):
+                self._links.to(peer, peerID).failed(str(error), error.outcomes)
+            elif isinstance(error, PunchdError):
+                self._links.to(peer, peerID).failed(str(error))
+
+        self._punches.run(punch).addCallbacks(won, lost)
+
+    def told(self, session: bytes, strategy: str, body: bytes, observed: Address | None) -> None:
+        self._punches.told(session, strategy, body, observed)

@@ -1,0 +1,142 @@
+"""
+Streams to other peers' services: the caller's side of introductions.
+"""
+
+from __future__ import annotations
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
+from punchd.identity.pins import Pins
+from punchd.interfaces import IStreamOpener
+from punchd.link.stream import Stream
+from punchd.net.held import HeldPort
+from punchd.peer.links import Links
+from punchd.peer.master import MasterClient
+from punchd.peer.punches import Punches
+from punchd.values.addresses import showAddress
+from punchd.values.parties import Party, Situation, hostsFor
+from punchd.values.peers import PeerID
+from punchd.wire.commands import Introduce, offerFrom
+from punchd.wire.preamble import Side
+
+#: Introductions that may be tried for one stream: a second one from a fresh port, when the server says
+#: that the first would meet another of the same two ports.
+_TRIES = 3
+
+
+@implementer(IStreamOpener)
+@define(eq=False)
+class Connecting:
+    """
+    Opens streams. Each has an introduction and a punched connection of its own, until links carry
+    several: nobody outside this class knows.
+    """
+
+    _pins: Pins
+    _clients: list[MasterClient]
+    _punches: Punches
+    _links: Links
+    _pending: set[Deferred[Stream]] = field(factory=set, init=False)
+
+    def openStream(self, peer: str, service: str) -> Deferred[Stream]:
+        opening = Deferred.fromCoroutine(self._open(peer, service))
+        self._pending.add(opening)
+
+        def done(result: object) -> object:
+            self._pending.discard(opening)
+            return result
+
+        return opening.addBoth(done)
+
+    def stop(self) -> None:
+        """
+        Give up on everything that is not open yet.
+        """
+        for opening in list(self._pending):
+            opening.cancel()
+
+    async def _open(self, peer: str, service: str) -> Stream:
+        peerID = self._pins.idOf(peer)
+        link = self._links.to(peer, peerID)
+        try:
+            return await self._throughAnyServer(peer, peerID, service)
+        except NoPath as error:
+            link.failed(str(error), error.outcomes)
+            raise
+        except PunchdError as error:
+            link.failed(str(error))
+            raise
+
+    async def _throughAnyServer(self, peer: str, peerID: PeerID, service: str) -> Stream:
+        connected = [client for client in self._clients if client.isConnected]
+        if not connected:
+            problems = "; ".join(
+                f"{client.join.where}: {client.problem or 'still connecting'}"
+                for client in self._clients
+            )
+            raise Unreachable(f"not connected to any server ({problems})")
+        for client in connected[:-1]:
+            try:
+                return await self._through(client, peer, peerID, service)
+            except UnknownPeer:
+                continue
+        return await self._through(connected[-1], peer, peerID, service)
+
+    async def _through(
+        self, client: MasterClient, peer: str, peerID: PeerID, service: str
+    ) -> Stream:
+        for left in reversed(range(_TRIES)):
+            fresh = left < _TRIES - 1 or client.usedToward[peerID] > 0
+            port = await client.freshPort() if fresh else client.port
+            try:
+                return await self._from(client, port, peer, peerID, service)
+            except Overlapping:
+                if not left:
+                    raise
+            finally:
+                if fresh:
+                    client.release(port)
+        raise AssertionError("the last try returns or raises")
+
+    async def _from(
+        self, client: MasterClient, port: HeldPort, peer: str, peerID: PeerID, service: str
+    ) -> Stream:
+        offer = client.offerFor(self._punches.offer, port)
+        if port is client.port:
+            client.usedToward[peerID] += 1
+        stream = None
+        try:
+            answer = await client.ask(
+                Introduce,
+                peer=peerID,
+                token=port.token,
+                hosts=list(offer.hosts),
+                strategies=list(offer.strategies),
+            )
+            other = Party(answer["reflexive"], offerFrom(answer))
+            if not client.policy.allowsReflexive(other.reflexive):
+                raise Refused(
+                    f"the server sends us to {showAddress(other.reflexive)}, which is no address "
+                    "for us to dial"
+                )
+            # What the other side was told of us; both must plan from the same values.
+            told = hostsFor(offer.hosts, answer["own"], other.reflexive)
+            own = Party(answer["own"], evolve(offer, hosts=told))
+            punch = self._punches.make(
+                client, Side.CALLER, answer["session"], peerID, peer, Situation(own, other), port
+            )
+            punch.service = service
+            try:
+                stream = await self._punches.run(punch)
+            finally:
+                client.report(punch.ticket.session, punch.wonBy, punch.seconds)
+            self._links.to(peer, peerID).opened(stream, punch)
+            if port is client.port:
+                stream.whenOver().addCallback(lambda _: client.free(peerID))
+            return stream
+        finally:
+            if port is client.port and stream is None:
+                client.free(peerID)

@@ -1,0 +1,297 @@
+"""
+One connection to a master service, from the TLS greeting to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol as Typing
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+
+from punchd.errors import NotTrusted, ProtocolViolation, PunchdError, Refused, Unreachable
+from punchd.identity.tls import verdictOf
+from punchd.net.pacing import Allowance
+from punchd.values.addresses import Address
+from punchd.values.parties import Offer, Party
+from punchd.values.peers import PeerID
+from punchd.wire.boxes import BoundedAMP
+from punchd.wire.commands import (
+    Assist,
+    Farewell,
+    Hello,
+    Introduction,
+    Ping,
+    Told,
+    errorFrom,
+    offerArguments,
+    offerFrom,
+)
+from punchd.wire.versions import (
+    MASTER_ALPN,
+    MASTER_VERSION,
+    OLDEST_MASTER_VERSION,
+    commonMasterVersion,
+)
+
+_log = Logger()
+
+#: Seconds between pings, and until one must be answered: death is noticed after 7 s at the latest.
+PING_INTERVAL = 3.0
+PING_PATIENCE = 4.0
+
+#: Seconds for TLS and hello together.
+LOGIN_DEADLINE = 10.0
+
+#: Introductions that a server may send us, a second and at once: each one makes us send SYNs.
+CALL_RATE = 10.0
+CALL_BURST = 64.0
+
+
+@frozen
+class Call:
+    """
+    An introduction, as it reaches the callee.
+
+    @ivar own: how the server sees our port.
+    """
+
+    session: bytes
+    caller: PeerID
+    own: Address
+    other: Party
+
+
+@frozen
+class Welcome:
+    """
+    What the server says to a peer that it lets in.
+
+    @ivar observed: how it sees this connection.
+    """
+
+    observed: Address
+    assists: tuple[Assist, ...]
+
+
+@frozen
+class Greeting:
+    """
+    How a peer presents itself.
+    """
+
+    name: str
+    accepts: frozenset[PeerID]
+    offer: Offer
+
+
+class Listener(Typing):
+    """
+    Who wants to know what the server says.
+    """
+
+    def called(self, call: Call) -> None:
+        """
+        Somebody calls.
+
+        @raise Refused: to say no.
+        """
+
+    def told(self, session: bytes, strategy: str, body: bytes, observed: Address | None) -> None:
+        """
+        The other half of a strategy has sent a message.
+        """
+
+
+class Conversation(amp.CommandLocator):  # type: ignore[misc]
+    """
+    Made with its connection. L{login} comes first; L{ask} is for everything else.
+
+    @ivar protocol: to be connected to a TLS transport.
+    @ivar roundTrip: seconds to the server and back, as last measured.
+    """
+
+    def __init__(self, clock: IReactorTime, listener: Listener) -> None:
+        self.protocol = _Connection(self)
+        self.roundTrip: float | None = None
+        self.isOver = False
+        self.error: PunchdError | None = None
+        self._clock = clock
+        self._listener = listener
+        self._calls = Allowance(clock, CALL_RATE, CALL_BURST)
+        self._timer: IDelayedCall | None = None
+        self._awaitingEnd: list[Deferred[None]] = []
+
+    async def login(self, greeting: Callable[[Any], Greeting]) -> Welcome:
+        """
+        Say hello.
+
+        @param greeting: gets the transport, for the address on this side.
+        @raise PunchdError: why the server is not to be had.
+        """
+        self._setTimer(LOGIN_DEADLINE, self._tooLate)
+        transport: Any = self.protocol.transport
+        transport.setTcpNoDelay(True)
+        said = greeting(transport)
+        answer = await self.ask(
+            Hello,
+            version=MASTER_VERSION,
+            oldest=OLDEST_MASTER_VERSION,
+            name=said.name,
+            accepts=said.accepts,
+            **offerArguments(said.offer),
+        )
+        if transport.negotiatedProtocol != MASTER_ALPN:
+            raise ProtocolViolation("what answers there is not a punchd server's master service")
+        commonMasterVersion(answer["version"], OLDEST_MASTER_VERSION)
+        self._ping()
+        return Welcome(answer["observed"], tuple(answer["assists"]))
+
+    def ask(self, command: type[amp.Command], **arguments: Any) -> Deferred[dict[str, Any]]:
+        """
+        @raise PunchdError: the server's, or L{Unreachable} when the connection ends before its
+            answer.
+        """
+        asked: Deferred[dict[str, Any]] = self.protocol.callRemote(command, **arguments)
+        return asked.addErrback(self._explain)
+
+    def _explain(self, failure: Failure) -> Failure:
+        if not failure.check(Exception):
+            return failure
+        return Failure(self.error or errorFrom(failure.value))
+
+    def whenOver(self) -> Deferred[None]:
+        """
+        Fires when the connection is gone.
+        """
+        if self.isOver:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._awaitingEnd.append(waiting)
+        return waiting
+
+    def close(self) -> None:
+        """
+        End it in order.
+        """
+        if self.protocol.transport is not None:
+            self.protocol.transport.loseConnection()
+
+    def abort(self) -> None:
+        """
+        End it now.
+        """
+        if self.protocol.transport is not None:
+            self.protocol.transport.abortConnection()
+
+    # Life.
+
+    def _ping(self) -> None:
+        sent = self._clock.seconds()
+        self._setTimer(PING_PATIENCE, self._tooLate)
+
+        def answered(_: object) -> None:
+            self.roundTrip = self._clock.seconds() - sent
+            if not self.isOver:
+                self._setTimer(PING_INTERVAL, self._ping)
+
+        self.ask(Ping).addCallbacks(answered, lambda failure: self.abort())
+
+    def _tooLate(self) -> None:
+        self._timer = None
+        self.error = self.error or Unreachable("the server does not answer")
+        self.abort()
+
+    def _setTimer(self, seconds: float, call: Callable[[], None]) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._clock.callLater(seconds, call)
+
+    def lost(self, reason: Failure) -> None:
+        """
+        The connection is gone.
+        """
+        self.isOver = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self.error = self.error or self._whyLost(reason)
+        waiting, self._awaitingEnd = self._awaitingEnd, []
+        for one in waiting:
+            one.callback(None)
+
+    def _whyLost(self, reason: Failure) -> PunchdError:
+        refusal = verdictOf(self.protocol.transport).refusal
+        if refusal is not None:
+            return refusal
+        if reason.check(ConnectionClosed) is None:
+            return NotTrusted(f"TLS failed: {_reasonOf(reason)}")
+        return Unreachable("the server closed the connection")
+
+    def violated(self, violation: ProtocolViolation) -> None:
+        """
+        The server does not keep to the protocol.
+        """
+        self.error = self.error or violation
+
+    # What the server says.
+
+    @Introduction.responder  # type: ignore[untyped-decorator]
+    def introduction(
+        self, session: bytes, caller: PeerID, own: Address, reflexive: Address, **offer: Any
+    ) -> dict[str, Any]:
+        """
+        Somebody calls.
+        """
+        if not self._calls.take():
+            raise Refused("too many introductions at a time")
+        self._listener.called(Call(session, caller, own, Party(reflexive, offerFrom(offer))))
+        return {}
+
+    @Told.responder  # type: ignore[untyped-decorator]
+    def told(
+        self, session: bytes, strategy: str, body: bytes, observed: Address | None = None
+    ) -> dict[str, Any]:
+        """
+        A message of the other half of a strategy.
+        """
+        self._listener.told(session, strategy, body, observed)
+        return {}
+
+    @Ping.responder  # type: ignore[untyped-decorator]
+    def pinged(self) -> dict[str, Any]:
+        """
+        Yes, we are here.
+        """
+        return {}
+
+    @Farewell.responder  # type: ignore[untyped-decorator]
+    def farewell(self, reason: str) -> dict[str, Any]:
+        """
+        The server ends this connection.
+        """
+        self.error = Unreachable(f"the server ended the connection: {reason}")
+        return {}
+
+
+class _Connection(BoundedAMP):
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__(conversation, conversation.violated)
+        self.conversation = conversation
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.conversation.lost(reason)
+        super().connectionLost(reason)
+
+
+def _reasonOf(reason: Failure) -> str:
+    # pyOpenSSL gives a list of (library, function, reason).
+    try:
+        return str(reason.value.args[0][0][2])
+    except (IndexError, TypeError):
+        return reason.getErrorMessage() or reason.type.__name__

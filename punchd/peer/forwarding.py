@@ -1,0 +1,113 @@
+"""
+Local ports that lead to other peers' services.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from punchd.errors import ConfigurationError, PunchdError
+from punchd.interfaces import IStreamOpener
+from punchd.link.stream import Stream
+from punchd.net.splicing import SpliceEnd, spliceEnds
+from punchd.peer.answering import setNoDelay
+from punchd.values.addresses import splitHostPort
+from punchd.values.peers import checkedName
+
+_log = Logger()
+
+
+@frozen
+class Target:
+    """
+    C{PEER/SERVICE}.
+    """
+
+    peer: str
+    service: str
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """
+        @raise ConfigurationError: when C{text} is not of that form.
+        """
+        peer, slash, service = text.partition("/")
+        if not slash:
+            raise ConfigurationError(f"expected PEER/SERVICE, not {text!r}")
+        return cls(checkedName(peer, "peer"), checkedName(service, "service"))
+
+
+def parseForward(text: str) -> tuple[str, Target]:
+    """
+    Take C{LISTEN=PEER/SERVICE} apart; the listening side becomes an endpoint string. A port alone
+    listens on this machine only.
+
+    @raise ConfigurationError: when C{text} is not of that form.
+    """
+    listen, equals, target = text.rpartition("=")
+    if not equals or not listen:
+        raise ConfigurationError(f"expected --forward LISTEN=PEER/SERVICE, not {text!r}")
+    if listen.isdigit():
+        if int(listen) > 65535:
+            raise ConfigurationError(f"there is no port {listen}")
+        return f"tcp:{listen}:interface=127.0.0.1", Target.parse(target)
+    # HOST:PORT, if what is before the colon is no kind of endpoint.
+    try:
+        host, port = splitHostPort(listen)
+    except ConfigurationError:
+        return listen, Target.parse(target)
+    if host in ("tcp", "tcp6", "unix", "systemd", "fd", "ssl", "haproxy"):
+        return listen, Target.parse(target)
+    escaped = host.replace(":", "\\:")
+    return f"tcp:{port}:interface={escaped}", Target.parse(target)
+
+
+class ForwardFactory(Factory):
+    """
+    Made for each C{--forward}: every connection gets a stream of its own; it is aborted when there is
+    none to be had.
+    """
+
+    noisy = False
+
+    def __init__(self, opener: IStreamOpener, target: Target) -> None:
+        self._opener = opener
+        self._target = target
+
+    def buildProtocol(self, addr: IAddress) -> SpliceEnd:
+        client, remote = spliceEnds()
+        client.whenConnected = lambda: self._open(client, remote)
+        return client
+
+    def _open(self, client: SpliceEnd, remote: SpliceEnd) -> None:
+        setNoDelay(client.transport)
+        target = self._target
+        opening: Deferred[Any] = self._opener.openStream(target.peer, target.service)
+        client.whenLost = opening.cancel
+
+        def opened(stream: Stream) -> None:
+            stream.opened.addErrback(failed)
+            stream.carry(remote)
+
+        def failed(failure: Failure) -> None:
+            if failure.check(CancelledError) is not None:
+                return
+            if failure.check(PunchdError) is None:
+                _log.failure("while opening a stream", failure)
+            else:
+                _log.warn(
+                    "forward to {peer}/{service}: {error}",
+                    peer=target.peer,
+                    service=target.service,
+                    error=failure.value,
+                )
+            client.transport.abortConnection()
+
+        opening.addCallbacks(opened, failed)

@@ -1,0 +1,364 @@
+"""
+A server, as a peer uses it for as long as it runs.
+
+L{MasterClient} connects from a held port, logs in, and begins again when the connection ends
+(L{ClientService} has the back-off). That port, whose mapping the server sees, is the port the peer is
+called at; ports for more come by way of the assist service.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from attrs import evolve
+from OpenSSL.SSL import Context
+from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from punchd.errors import PunchdError, Unreachable
+from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
+from punchd.net.held import HeldPort
+from punchd.peer.arrivals import Arrivals
+from punchd.peer.assist import Touch, touch
+from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
+from punchd.values.addresses import makeAddress, showAddress
+from punchd.values.joining import JoinAddress
+from punchd.values.nat import Mapping
+from punchd.values.parties import LocalAddressPolicy, Offer
+from punchd.values.peers import PeerID
+from punchd.wire.commands import MOST_TOKENS, Assist, Report, Tell, Tokens, Update, offerArguments
+from punchd.wire.observing import MASK_LENGTH, Question
+
+_log = Logger()
+
+#: Seconds for TCP to the server.
+_CONNECT_TIMEOUT = 10.0
+
+#: Back-off between connections: the first wait, the longest, and by how much it grows. Jitter keeps
+#: the peers of a restarted server from all coming at once.
+_FIRST_WAIT = 0.3
+_LONGEST_WAIT = 15.0
+_GROWTH = 1.6
+
+#: Tokens kept in stock, so that a fresh port need not wait for one, and for how many seconds they are
+#: good: less than the server keeps them.
+_STOCK = 4
+_FRESH = 45.0
+
+
+class MasterClient(Service):  # type: ignore[misc]
+    """
+    Made for each C{--server}; lives as long as the peer.
+
+    @ivar port: held from start to stop; the server sees it as C{welcome.observed}.
+    @ivar welcome: what the server said when it let us in; C{None} while we are not connected.
+    @ivar problem: why we are not connected; C{None} while we are, or at first.
+    @ivar usedToward: how many streams and punches there are on C{port}, by peer: one four-tuple
+        carries one connection.
+    """
+
+    port: HeldPort
+
+    def __init__(
+        self,
+        reactor: Any,
+        random: Random,
+        entropy: Callable[[int], bytes],
+        join: JoinAddress,
+        context: Context,
+        arrivals: Arrivals,
+        listener: Callable[[MasterClient], Listener],
+        present: Callable[[], Greeting],
+        note: Callable[[str], None],
+    ) -> None:
+        self.join = join
+        self.random = random
+        self.entropy = entropy
+        self.welcome: Welcome | None = None
+        self.problem: str | None = None
+        self.usedToward: Counter[PeerID] = Counter()
+        self.mapping: Mapping | None = None
+        self._reactor = reactor
+        self._context = context
+        self._arrivals = arrivals
+        self._listener = listener(self)
+        self._present = present
+        self._note = note
+        self._conversation: Conversation | None = None
+        self._client: ClientService | None = None
+        self._tokens: list[tuple[float, bytes]] = []
+        self._touches: dict[HeldPort, Touch] = {}
+        self._hosts: tuple[str, ...] = ()
+        self._server = ""
+
+    # Connecting.
+
+    def startService(self) -> None:
+        super().startService()
+        self.port = HeldPort.take(self._reactor, self._arrivals)
+        judge: Judge = onlyHost(self.join.host)
+        if self.join.pin is not None:
+            judge = onlyPeer(self.join.pin, f"the server at {self.join.where}")
+        creator = ConnectionCreator(self._context, lambda: Verdict(judge), _nameOf(self.join.host))
+        endpoint = wrapClientTLS(
+            creator, self.port.toHost(self.join.host, self.join.port, _CONNECT_TIMEOUT)
+        )
+        factory = Factory.forProtocol(
+            lambda: Conversation(self._reactor, self._listener).protocol
+        )
+        factory.noisy = False
+        self._client = ClientService(
+            endpoint,
+            factory,
+            retryPolicy=backoffPolicy(
+                _FIRST_WAIT, _LONGEST_WAIT, _GROWTH, jitter=lambda: self.random.uniform(0, 1)
+            ),
+            clock=self._reactor,
+            prepareConnection=self._prepare,
+        )
+        self._client.startService()
+        self._watchAttempt()
+
+    def _watchAttempt(self) -> None:
+        client = self._client
+        if client is None:
+            return
+        client.whenConnected(failAfterFailures=1).addErrback(self._notConnected)
+
+    def _notConnected(self, failure: Failure) -> None:
+        if self._client is None:
+            return
+        self._tellProblem(failure)
+        # The waiting Deferred of the next attempt fails with it, or succeeds.
+        self._reactor.callLater(0, self._watchAttempt)
+
+    def _tellProblem(self, failure: Failure) -> None:
+        error = failure.value
+        problem = str(error) if isinstance(error, PunchdError) else failure.getErrorMessage()
+        if problem != self.problem:
+            self.problem = problem
+            self._note(f"cannot use the server at {self.join.where}: {problem}; will try again")
+
+    def _prepare(self, protocol: Any) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._login(protocol.conversation))
+
+    async def _login(self, conversation: Conversation) -> None:
+        self._hosts = ()
+        self.welcome = await conversation.login(self._greeting)
+        self._conversation = conversation
+        transport: Any = conversation.protocol.transport
+        self._server = transport.getPeer().host
+        self.problem = None
+        self._tokens.clear()
+        self._note(
+            f"connected to the server at {self.join.where}, which sees us as "
+            f"{showAddress(self.welcome.observed)}"
+        )
+        conversation.whenOver().addCallback(lambda _: self._ended(conversation))
+        self._inBackground(self._discover(conversation))
+
+    def _greeting(self, transport: Any) -> Greeting:
+        self._hosts = (transport.getHost().host,)
+        said = self._present()
+        return evolve(said, offer=self.offerFor(said.offer, self.port))
+
+    def _ended(self, conversation: Conversation) -> None:
+        if self._conversation is not conversation:
+            return
+        self._conversation = self.welcome = None
+        if self._client is not None:
+            self.problem = str(conversation.error or "disconnected")
+            self._note(f"lost the server at {self.join.where}: {self.problem}")
+            self._watchAttempt()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        client, self._client = self._client, None
+        for port in list(self._touches):
+            self.release(port)
+        if client is not None:
+            await client.stopService()
+        await self.port.close()
+
+    @property
+    def isConnected(self) -> bool:
+        """
+        Whether introductions are possible now.
+        """
+        return self._conversation is not None
+
+    @property
+    def roundTrip(self) -> float | None:
+        """
+        Seconds to the server and back.
+        """
+        return None if self._conversation is None else self._conversation.roundTrip
+
+    @property
+    def policy(self) -> LocalAddressPolicy:
+        """
+        Whom we send SYNs to on this server's word.
+        """
+        return LocalAddressPolicy(self._connected()[1].observed)
+
+    def _connected(self) -> tuple[Conversation, Welcome]:
+        if self._conversation is None or self.welcome is None:
+            raise Unreachable(f"not connected to the server at {self.join.where}")
+        return self._conversation, self.welcome
+
+    def _inBackground(self, work: Any) -> None:
+        def failed(failure: Failure) -> None:
+            if failure.check(PunchdError) is None:
+                _log.failure("in the background", failure)
+
+        Deferred.fromCoroutine(work).addErrback(failed)
+
+    # Saying what we are.
+
+    def offerFor(self, offer: Offer, port: HeldPort) -> Offer:
+        """
+        C{offer} with what only this connection knows, for a port of ours.
+        """
+        hosts = tuple(makeAddress(host, port.number) for host in self._hosts)
+        return evolve(offer, hosts=hosts, mapping=self.mapping)
+
+    def update(self) -> None:
+        """
+        Our offer, or whom we accept, has changed: tell the server, if it is there.
+        """
+        conversation = self._conversation
+        if conversation is None:
+            return
+        said = self._present()
+        offer = self.offerFor(said.offer, self.port)
+        telling = conversation.ask(Update, accepts=said.accepts, **offerArguments(offer))
+        telling.addErrback(lambda failure: self._note(f"{failure.value}"))
+
+    async def _discover(self, conversation: Conversation) -> None:
+        """
+        Does the NAT give one port the same address toward both assist ports? Uses a fresh port, so
+        that ending these connections cannot hurt the mapping of the port that we are called at.
+        """
+        _, welcome = self._connected()
+        if len(welcome.assists) < 2:
+            return
+        port = await self.freshPort()
+        try:
+            first = port.observed
+            token = await self._token()
+            second = await self._touch(port, welcome.assists[1], token)
+            same = first == second.observedAddress
+            second.close()
+        finally:
+            self.release(port)
+        self.mapping = (
+            Mapping.ENDPOINT_INDEPENDENT if same else Mapping.ADDRESS_AND_PORT_DEPENDENT
+        )
+        if conversation is self._conversation:
+            self.update()
+
+    # Ports.
+
+    async def _token(self) -> bytes:
+        now = self._reactor.seconds()
+        self._tokens = [(until, token) for until, token in self._tokens if until > now]
+        if not self._tokens:
+            await self._stockTokens()
+        _, token = self._tokens.pop()
+        if not self._tokens:
+            self._inBackground(self._stockTokens())
+        return token
+
+    async def _stockTokens(self) -> None:
+        conversation, _ = self._connected()
+        answer = await conversation.ask(Tokens, count=min(_STOCK, MOST_TOKENS))
+        until = self._reactor.seconds() + _FRESH
+        self._tokens.extend((until, token) for token in answer["tokens"])
+        if not self._tokens:
+            raise Unreachable("the server gives no tokens for its assist service")
+
+    async def _touch(self, port: HeldPort, assist: Assist, token: bytes) -> Touch:
+        remote = makeAddress(assist.host or self._server, assist.port)
+        return await touch(self._reactor, port, remote, Question(token, self.entropy(MASK_LENGTH)))
+
+    async def freshPort(self) -> HeldPort:
+        """
+        A port that the server has just observed; to be released.
+
+        @raise PunchdError: when the server or its assist service is not to be had.
+        """
+        _, welcome = self._connected()
+        if not welcome.assists:
+            raise Unreachable("the server has no assist service")
+        token = await self._token()
+        port = HeldPort.take(self._reactor, self._arrivals)
+        try:
+            self._touches[port] = await self._touch(port, welcome.assists[0], token)
+        except BaseException:
+            port.close()
+            raise
+        return port
+
+    def release(self, port: HeldPort) -> None:
+        """
+        Let go of a fresh port. Connections made from it live on.
+        """
+        touched = self._touches.pop(port, None)
+        if touched is not None:
+            touched.close()
+        port.close()
+
+    def free(self, peerID: PeerID) -> None:
+        """
+        A stream or a punch toward that peer, on C{port}, is over.
+        """
+        self.usedToward[peerID] -= 1
+        if self.usedToward[peerID] <= 0:
+            del self.usedToward[peerID]
+
+    # Introductions.
+
+    def ask(self, command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
+        """
+        Ask the server.
+
+        @raise Unreachable: when there is no connection.
+        """
+        return self._connected()[0].ask(command, **arguments)
+
+    def tell(
+        self, session: bytes, strategy: str, body: bytes, token: bytes | None
+    ) -> Deferred[dict[str, Any]]:
+        """
+        Pass a message to the other half of a strategy.
+        """
+        return self.ask(Tell, session=session, strategy=strategy, body=body, token=token)
+
+    def report(self, session: bytes, strategy: str | None, seconds: float) -> None:
+        """
+        An introduction of ours is over.
+        """
+        if self._conversation is not None:
+            self.ask(Report, session=session, strategy=strategy, seconds=seconds).addErrback(
+                lambda failure: None
+            )
+
+
+def _nameOf(host: str) -> str | None:
+    # Literal addresses are not sent as server names (RFC 6066, 3).
+    try:
+        makeAddress(host, 0)
+    except ValueError:
+        return host
+    return None
