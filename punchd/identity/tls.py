@@ -168,7 +168,8 @@ def makeContext(credentials: Credentials, alpn: bytes, roots: Path | str | None 
 def _verify(
     connection: Connection, certificate: crypto.X509, errno: int, depth: int, preverified: int
 ) -> bool:
-    verdict: Verdict = connection.get_app_data()
+    # What Twisted keeps there is the TLS transport.
+    verdict = verdictOf(connection.get_app_data())
     try:
         return verdict.noteCertificate(certificate.to_cryptography(), depth, bool(preverified))
     except Exception as error:
@@ -193,23 +194,22 @@ class ConnectionCreator:
     serverName: str | None = None
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:
-        connection = self._connection()
+        connection = self._connection(tlsProtocol)
         if self.serverName is not None:
             connection.set_tlsext_host_name(self.serverName.encode("idna"))
         return connection
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:
-        return self._connection()
+        return self._connection(tlsProtocol)
 
-    def _connection(self) -> Connection:
-        connection = Connection(self.context, None)
-        connection.set_app_data(self.makeVerdict())
-        return connection
+    def _connection(self, tlsProtocol: Any) -> Connection:
+        tlsProtocol.punchdVerdict = self.makeVerdict()
+        return Connection(self.context, None)
 
 
 def verdictOf(transport: Any) -> Verdict:
     """
     The verdict on the other side of a TLS transport.
     """
-    verdict: Verdict = transport.getHandle().get_app_data()
+    verdict: Verdict = transport.punchdVerdict
     return verdict
