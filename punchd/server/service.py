@@ -1,0 +1,276 @@
+"""
+The server as a whole: its services on their ports, what they share, and their end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from punchd.errors import ConfigurationError
+from punchd.identity.certificates import Credentials, selfSigned
+from punchd.identity.folder import StateFolder
+from punchd.identity.keys import Identity
+from punchd.interfaces import IObserver, IRegistry
+from punchd.observers import LoggingObserver
+from punchd.plugin import registryMakers
+from punchd.server.assist import AssistGate
+from punchd.server.conversation import Exchange
+from punchd.server.gate import Gate
+from punchd.server.introductions import Introductions
+from punchd.server.limits import Complaints, Strangers
+from punchd.server.master import MasterGate
+from punchd.server.observations import Observations
+from punchd.server.sessions import Population
+from punchd.values.addresses import Address
+from punchd.values.joining import JoinAddress
+from punchd.wire.commands import Assist
+
+#: The file in the state folder that holds the join address.
+JOIN_FILE = "join"
+
+# Deadlines, pings and what is too old are looked at this often.
+_SWEEP_PERIOD = 1.0
+
+# Hosts that can stand in a certificate and in a join address, once they are in their ASCII form.
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_-]{1,63})*\.?\Z", re.I)
+
+
+def checkedHost(text: str) -> str:
+    """
+    Return the host that C{text} names: a DNS name in its ASCII form, or a literal address without
+    brackets.
+
+    @raise ConfigurationError: when it is neither.
+    """
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ip_address(bare))
+    except ValueError:
+        pass
+    try:
+        name = text.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if _HOST_NAME.match(name) is None:
+        raise ConfigurationError(f"{text[:80]!r} is neither a host name nor an address")
+    return name
+
+
+def registryFor(uri: str, reactor: object) -> IRegistry:
+    """
+    The registry that C{uri} describes.
+
+    @raise ConfigurationError: when it cannot be used, or nobody knows its kind.
+    """
+    makers = {maker.name: maker for maker in registryMakers()}
+    scheme, colon, _ = uri.partition(":")
+    if not colon or scheme not in makers:
+        raise ConfigurationError(
+            f"no registry {uri!r} is known; there are: "
+            + ", ".join(f"{name}:" for name in sorted(makers))
+        )
+    return makers[scheme].make(uri, reactor)
+
+
+class PunchdServer(Service):
+    """
+    One C{punchd-server}. Whoever makes it starts and stops it, once; it closes the registry.
+
+    @ivar identity: the server's key.
+    @ivar joinAddress: all that a peer needs to find and know this server; C{None} until it listens.
+    """
+
+    name = "punchd-server"
+
+    def __init__(
+        self,
+        *,
+        reactor: Any,
+        folder: StateFolder,
+        hosts: Sequence[str],
+        masterEndpoint: IStreamServerEndpoint,
+        assistEndpoints: Sequence[IStreamServerEndpoint],
+        registry: IRegistry,
+        credentials: Credentials | None = None,
+        observer: IObserver | None = None,
+        makeStrangers: Callable[[IReactorTime], Strangers] = Strangers,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """
+        @param hosts: the names and addresses under which peers find the server, the best first.
+        @param credentials: by default, they are made from the key in C{folder}.
+        @param observer: by default, happenings go to the log.
+        @param makeStrangers: what each service lets strangers do.
+        @raise ConfigurationError: when the folder or a host cannot be used.
+        """
+        clock: IReactorTime = reactor
+        if credentials is None:
+            credentials = selfSigned(Identity.inFolder(folder), tuple(hosts))
+        self.identity = credentials.identity
+        self.joinAddress: JoinAddress | None = None
+        self._folder = folder
+        self._host = hosts[0]
+        self._registry = registry
+        self._log = Logger()
+        self._complaints = Complaints(self._log)
+        watching = observer or LoggingObserver()
+        population = Population()
+        self._introductions = Introductions(clock, entropy, population, watching)
+        self._observations = Observations(clock, entropy)
+        self._exchange = Exchange(
+            clock,
+            registry,
+            watching,
+            self._complaints,
+            population,
+            self._introductions,
+            self._observations,
+        )
+        self._strangers = (makeStrangers(clock), makeStrangers(clock))
+        self._master = MasterGate(
+            clock=clock,
+            credentials=credentials,
+            exchange=self._exchange,
+            strangers=self._strangers[0],
+            complaints=self._complaints,
+        )
+        self._assist = AssistGate(
+            clock=clock,
+            observations=self._observations,
+            strangers=self._strangers[1],
+            complaints=self._complaints,
+        )
+        self._masterEndpoint = masterEndpoint
+        self._assistEndpoints = list(assistEndpoints)
+        self._ports: list[IListeningPort] = []
+        self._isAsked = False
+        self._isSettled = False
+        self._failure: Failure | None = None
+        self._waiting: list[Deferred[None]] = []
+        self._sweeps = LoopingCall(self._sweep)
+        self._sweeps.clock = clock
+
+    def listen(self) -> Deferred[None]:
+        """
+        Take the ports, if nobody has asked for that yet. L{startService} does it; who wants to know
+        before it whether the ports are free, such as C{twistd} before it goes into the background,
+        asks earlier.
+
+        @return: fires when all ports are taken and the file C{join} is written; fails with
+            L{ConfigurationError} when one of them is not to be had. What was taken until then is
+            given back by L{stopService}.
+        """
+        if not self._isAsked:
+            self._isAsked = True
+            Deferred.fromCoroutine(self._takePorts()).addBoth(self._settle)
+        return self.whenListening()
+
+    def whenListening(self) -> Deferred[None]:
+        """
+        @return: as of L{listen}, but without asking for it.
+        """
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        if self._isSettled:
+            self._settle(self._failure)
+        return waiting
+
+    def startService(self) -> None:
+        super().startService()
+        # Whoever wants to know asks whenListening.
+        self.listen().addErrback(_nothing)
+        self._sweeps.start(_SWEEP_PERIOD, now=False)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        if self._sweeps.running:
+            self._sweeps.stop()
+        return Deferred.fromCoroutine(self._close())
+
+    async def _takePorts(self) -> None:
+        port = await self._take("--master", self._masterEndpoint, self._master)
+        master = _addressOf("--master", port)
+        for endpoint in self._assistEndpoints:
+            port = await self._take("--assist", endpoint, self._assist)
+            self._exchange.assists.append(_assistAt(_addressOf("--assist", port), master))
+        self.joinAddress = JoinAddress(self._host, master.port, self.identity.peerID)
+        self._folder.write(JOIN_FILE, f"{self.joinAddress}\n".encode("ascii"))
+        self._log.info("peers join with --server {address}", address=str(self.joinAddress))
+
+    async def _take(
+        self, option: str, endpoint: IStreamServerEndpoint, gate: Gate
+    ) -> IListeningPort:
+        try:
+            port: IListeningPort = await endpoint.listen(gate)
+        except CannotListenError as error:
+            reason = getattr(error.socketError, "strerror", None) or error.socketError
+            raise ConfigurationError(
+                f"cannot listen on {error.interface or '*'} port {error.port}: {reason}; "
+                f"choose another one with {option}"
+            ) from None
+        except (OSError, OverflowError, ValueError) as error:
+            raise ConfigurationError(f"cannot listen as {option} says: {error}") from None
+        self._ports.append(port)
+        return port
+
+    async def _close(self) -> None:
+        if self._isAsked and not self._isSettled:
+            await self.whenListening().addErrback(_nothing)
+        ports, self._ports = self._ports, []
+        await gatherResults([maybeDeferred(port.stopListening) for port in ports])
+        self._introductions.stop()
+        await gatherResults([gate.showOut("the server ends") for gate in (self._master, self._assist)])
+        await self._registry.close()
+
+    def _settle(self, result: Failure | None) -> None:
+        self._isSettled, self._failure = True, result
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if result is None:
+                one.callback(None)
+            else:
+                one.errback(result)
+
+    def _sweep(self) -> None:
+        self._master.sweep()
+        self._assist.sweep()
+        self._introductions.sweep()
+        self._observations.sweep()
+        for strangers in self._strangers:
+            strangers.forget()
+        self._complaints.sweep()
+
+
+def _addressOf(option: str, port: IListeningPort) -> Address:
+    address = port.getHost()
+    if not isinstance(address, IPv4Address | IPv6Address):
+        raise ConfigurationError(f"{option} must be a TCP endpoint, as peers come from elsewhere")
+    return address
+
+
+def _assistAt(assist: Address, master: Address) -> Assist:
+    """
+    How peers find an assist service: at the host where they found the master, unless it is bound to
+    an address of its own.
+    """
+    isElsewhere = not ip_address(assist.host).is_unspecified and assist.host != master.host
+    return Assist(assist.host if isElsewhere else None, assist.port)
+
+
+def _nothing(failure: Failure) -> None:
+    """
+    For those who only want to know that it is over.
+    """

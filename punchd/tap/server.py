@@ -1,0 +1,170 @@
+"""
+C{twistd punchd-server}: the public server from the command line.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from punchd.errors import ConfigurationError, PunchdError
+from punchd.identity.certificates import Credentials, brought, expired
+from punchd.identity.folder import StateFolder
+from punchd.server.service import PunchdServer, checkedHost, registryFor
+from punchd.tap.options import PunchdOptions, defaultState
+
+_PROGRAM = "punchd-server"
+
+
+class Options(PunchdOptions):
+    """
+    What stands on the command line of C{twistd punchd-server}.
+    """
+
+    program = _PROGRAM
+    repeatable = ("host", "assist")
+    synopsis = "[options]"
+    longdesc = (
+        "Introduces peers behind NATs to each other. On the first start it makes its key; the join "
+        "address, which is all that a peer needs, is printed and stands in the file 'join' in the "
+        "state folder."
+    )
+    optParameters: ClassVar = [
+        ["state", None, defaultState(_PROGRAM), "Folder for the key and the registry."],
+        ["master", None, "tcp:7761", "Endpoint of the master service; TLS is added to it."],
+        ["registry", None, None, "memory: or sqlite:PATH.  [default: sqlite: in the state folder]"],
+        ["certificate", None, None, "Certificate (PEM), instead of one that is made."],
+        ["private-key", None, None, "The certificate's private key (PEM)."],
+        ["config", None, None, "TOML file with these same options; the command line wins."],
+    ]
+
+    def opt_host(self, host: str) -> None:
+        """
+        Public name or address of this machine: goes into the certificate, the first one into the
+        join address. Repeatable.  [default: the fully qualified name]
+        """
+        self.collect("host", host)
+
+    def opt_assist(self, endpoint: str) -> None:
+        """
+        Endpoint of an assist service. Repeatable.  [default: tcp:7762 and tcp:7763]
+        """
+        self.collect("assist", endpoint)
+
+    def postOptions(self) -> None:
+        super().postOptions()
+        self.many["host"] = [checkedHost(host) for host in self.many["host"] or [socket.getfqdn()]]
+        self.many["assist"] = self.many["assist"] or ["tcp:7762", "tcp:7763"]
+        if bool(self["certificate"]) != bool(self["private-key"]):
+            raise usage.UsageError("--certificate and --private-key are given together, or neither")
+
+
+def makeService(options: Options) -> PunchdServer:
+    """
+    The server, with its ports taken: what is wrong with them is to be said before C{twistd} goes
+    into the background.
+    """
+    from twisted.internet import reactor
+
+    _raiseFileLimit()
+    master = _endpoint(options, reactor, "master", options["master"])
+    assists = [_endpoint(options, reactor, "assist", text) for text in options.many["assist"]]
+    try:
+        credentials = _credentials(options)
+        folder = StateFolder.at(options["state"])
+        registry = options["registry"] or f"sqlite:{folder.file('registry.sqlite')}"
+        server = PunchdServer(
+            reactor=reactor,
+            folder=folder,
+            hosts=options.many["host"],
+            masterEndpoint=master,
+            assistEndpoints=assists,
+            registry=registryFor(registry, reactor),
+            credentials=credentials,
+        )
+        _raiseIfFailed(server.listen())
+    except PunchdError as error:
+        options.fail(str(error), 1)
+    if server.joinAddress is not None:
+        sys.stdout.write(f"join address: {server.joinAddress}\n")
+        sys.stdout.flush()
+    return server
+
+
+def _endpoint(options: Options, reactor: Any, name: str, text: str) -> IStreamServerEndpoint:
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
+    except Exception as error:  # each endpoint plugin raises what it likes
+        options.fail(f"--{name} {text!r} is no server endpoint ({error}): try tcp:PORT", 2)
+    return endpoint
+
+
+def _credentials(options: Options) -> Credentials | None:
+    """
+    Those that the operator brings, if any.
+    """
+    certificate, key = options["certificate"], options["private-key"]
+    if not certificate:
+        return None
+    pems: Sequence[bytes] = [_content(path) for path in (certificate, key)]
+    credentials = brought(pems[0], pems[1], f"{certificate} and {key}")
+    if expired(credentials.certificate, datetime.now(timezone.utc)):
+        raise ConfigurationError(
+            f"the certificate in {certificate} is expired or not yet valid "
+            f"(until {credentials.certificate.not_valid_after_utc:%Y-%m-%d})"
+        )
+    return credentials
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _raiseIfFailed(listening: Deferred[None]) -> None:
+    """
+    TCP ports are taken at once or never. Other endpoints may take their time; what becomes of them
+    goes to the log, and ends the process.
+    """
+    failures: list[Failure] = []
+    isNow = True
+
+    def failed(failure: Failure) -> None:
+        if isNow:
+            failures.append(failure)
+        else:
+            from twisted.internet import reactor
+
+            Logger().critical("{reason}", reason=failure.getErrorMessage())
+            reactor.stop()  # type: ignore[attr-defined]
+
+    listening.addErrback(failed)
+    isNow = False
+    if failures:
+        failures[0].raiseException()
+
+
+def _raiseFileLimit() -> None:
+    """
+    Each peer is an open file; the usual limit of 1,024 is meant for programs that use select().
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (ValueError, OSError):
+        # macOS has a lower limit of its own; then it stays as it is.
+        Logger().debug("the limit of open files stays as it is")
