@@ -4,6 +4,8 @@ The assist service: it tells a peer under which address it sees the port that th
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -31,6 +33,9 @@ class AssistConnection(Protocol):
     One question and one answer. The peer keeps the connection open, and with it its NAT's mapping,
     until it needs that no longer.
     """
+
+    # A TCP connection, with more than ITransport says.
+    transport: Any
 
     def __init__(self, gate: AssistGate, address: Address) -> None:
         self._gate = gate

@@ -76,7 +76,7 @@ class Stage(Enum):
     OVER = "has ended"
 
 
-class Conversation(amp.CommandLocator):  # type: ignore[misc]
+class Conversation(amp.CommandLocator):
     """
     One peer's side of a master connection: lives and dies with it.
 
@@ -165,7 +165,7 @@ class Conversation(amp.CommandLocator):  # type: ignore[misc]
             if isinstance(error, Unreachable):
                 self.exchange.complaints.say(f"the registry does not work: {error.__cause__!s}")
             raise
-        if self.stage is not Stage.CLAIMING:  # type: ignore[comparison-overlap]
+        if self.stage is not Stage.CLAIMING:
             raise Unreachable("the connection has ended meanwhile")
         self._register(self.peerID, name, accepts, offer)
         return {

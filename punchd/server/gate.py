@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime
+from zope.interface import implementer
 
 from punchd.server.limits import Complaints, Strangers
 from punchd.values.addresses import Address, makeAddress, showAddress
@@ -39,13 +39,12 @@ class Guest(Protocol):
         """
 
 
-class Gate(Factory):
+@implementer(IProtocolFactory)
+class Gate:
     """
     The factory of a service. Each connection is a stranger from its acceptance until it
     L{isKnown}, and inside until it L{left}.
     """
-
-    noisy = False
 
     def __init__(
         self, *, clock: IReactorTime, strangers: Strangers, complaints: Complaints
@@ -56,7 +55,17 @@ class Gate(Factory):
         self._inside: dict[Any, bool] = {}
         self._empty: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
+    def doStart(self) -> None:
+        """
+        A port listens for this gate.
+        """
+
+    def doStop(self) -> None:
+        """
+        A port has ceased to listen for this gate.
+        """
+
+    def buildProtocol(self, addr: Any) -> IProtocol | None:
         if not isinstance(addr, IPv4Address | IPv6Address):
             self._complaints.say(f"{addr}: not a TCP connection")
             return None

@@ -1,9 +1,9 @@
 """
 Introducing two peers to each other: addresses, the moment to start, and messages until it is over.
 
-An introduction is I{held back} until both sides have, or will have at one moment, the GO: the one
-who is nearer to the server is told later, by the difference of the two ways. Then it is I{under way}
-until the caller reports, a side is gone, or its time is up.
+Both are told so that they hear at one moment, which is the GO: the one who is nearer to the server
+is held back by the difference of the two ways. Then the introduction is under way until the caller
+reports, a side is gone, or its time is up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from punchd.values.addresses import Address, showAddress
 from punchd.values.happenings import Happening
 from punchd.values.parties import Offer, hostsFor
 from punchd.values.peers import PeerID
-from punchd.wire.commands import Introduction as IntroductionCommand, Told, offerArguments
+from punchd.wire.commands import Introduction as IntroductionCommand
+from punchd.wire.commands import Told, offerArguments
 from punchd.wire.preamble import SESSION_LENGTH
 
 #: Seconds after which an introduction is over in any case.

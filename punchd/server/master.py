@@ -45,6 +45,9 @@ class MasterConnection(BoundedAMP):
     read what it is sent.
     """
 
+    # A TLS connection, with more than ITransport says.
+    transport: Any
+
     def __init__(self, gate: MasterGate, exchange: Exchange, address: Address) -> None:
         self._gate = gate
         self._address = address

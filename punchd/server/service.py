@@ -45,7 +45,9 @@ JOIN_FILE = "join"
 _SWEEP_PERIOD = 1.0
 
 # Hosts that can stand in a certificate and in a join address, once they are in their ASCII form.
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_-]{1,63})*\.?\Z", re.I)
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_-]{1,63})*\.?\Z", re.I
+)
 
 
 def checkedHost(text: str) -> str:
@@ -232,7 +234,9 @@ class PunchdServer(Service):
         ports, self._ports = self._ports, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports])
         self._introductions.stop()
-        await gatherResults([gate.showOut("the server ends") for gate in (self._master, self._assist)])
+        await gatherResults(
+            [gate.showOut("the server ends") for gate in (self._master, self._assist)]
+        )
         await self._registry.close()
 
     def _settle(self, result: Failure | None) -> None:

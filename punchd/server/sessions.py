@@ -20,8 +20,8 @@ SILENCE = 9.0
 #: Seconds within which a peer answers a ping.
 PONG_PATIENCE = 8.0
 
-# The first pings measure the round trip, of which the least counts; the later ones only notice death
-# and changes of the way.
+# The first pings measure the round trip, of which the least counts; the later ones only notice
+# death, and changes of the way.
 _FIRST_PINGS = 3
 _FIRST_PING_PERIOD = 1.0
 _PING_PERIOD = 25.0

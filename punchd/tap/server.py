@@ -8,7 +8,7 @@ import resource
 import socket
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -120,7 +120,7 @@ def _credentials(options: Options) -> Credentials | None:
         return None
     pems: Sequence[bytes] = [_content(path) for path in (certificate, key)]
     credentials = brought(pems[0], pems[1], f"{certificate} and {key}")
-    if expired(credentials.certificate, datetime.now(timezone.utc)):
+    if expired(credentials.certificate, datetime.now(UTC)):
         raise ConfigurationError(
             f"the certificate in {certificate} is expired or not yet valid "
             f"(until {credentials.certificate.not_valid_after_utc:%Y-%m-%d})"
@@ -150,7 +150,7 @@ def _raiseIfFailed(listening: Deferred[None]) -> None:
             from twisted.internet import reactor
 
             Logger().critical("{reason}", reason=failure.getErrorMessage())
-            reactor.stop()  # type: ignore[attr-defined]
+            reactor.stop()
 
     listening.addErrback(failed)
     isNow = False
