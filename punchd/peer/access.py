@@ -33,14 +33,9 @@ class AllowList:
         """
         parsed: dict[str, frozenset[str] | None] = {}
         for rule in rules:
-            peer, equals, services = rule.partition("=")
-            checkedName(peer, "peer in --allow")
-            if not equals:
-                parsed[peer] = None
-                continue
-            named = frozenset(checkedName(one, "service in --allow") for one in services.split(","))
+            peer, services = parseRule(rule)
             known = parsed.get(peer, frozenset())
-            parsed[peer] = None if known is None else known | named
+            parsed[peer] = None if known is None or services is None else known | services
         return cls(pins, parsed)
 
     def admits(self, peerID: PeerID) -> bool:
@@ -61,6 +56,19 @@ class AllowList:
         Everybody whom L{admits} admits.
         """
         return frozenset(pin.peerID for pin in self._pins if self.admits(pin.peerID))
+
+
+def parseRule(rule: str) -> tuple[str, frozenset[str] | None]:
+    """
+    Take C{PEER[=SERVICE,...]} apart; C{None} stands for all services.
+
+    @raise ConfigurationError: when C{rule} is not of that form.
+    """
+    peer, equals, services = rule.partition("=")
+    checkedName(peer, "peer in --allow")
+    if not equals:
+        return peer, None
+    return peer, frozenset(checkedName(one, "service in --allow") for one in services.split(","))
 
 
 def parseNamed(text: str, option: str) -> tuple[str, str]:

@@ -64,6 +64,13 @@ class Link:
         self._pastIn += stream.bytesIn
         self._pastOut += stream.bytesOut
 
+    def abort(self) -> None:
+        """
+        Break all streams.
+        """
+        for stream in list(self._streams):
+            stream.abortConnection()
+
     def toJSON(self) -> dict[str, Any]:
         """
         As C{punchd status --json} shows it.
@@ -98,6 +105,13 @@ class Links:
             link = self._byID[peerID] = Link(peer, peerID)
         link.peer = peer
         return link
+
+    def abort(self) -> None:
+        """
+        Break all streams.
+        """
+        for link in self._byID.values():
+            link.abort()
 
     def __iter__(self) -> Iterator[Link]:
         return iter(sorted(self._byID.values(), key=lambda link: link.peer))

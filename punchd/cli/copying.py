@@ -1,0 +1,75 @@
+"""
+Standard input and output onto a socket, with half-close: the whole of C{punchd connect}.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+
+_PIECE = 256 * 1024
+
+
+def copyBothWays(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> bool:
+    """
+    Copy until the other end is done.
+
+    When standard input ends, only that direction does. When the other end has closed both, there is
+    nobody left to read for, and this returns although standard input may still be open.
+
+    @return: whether the stream ended in order.
+    """
+    sending = threading.Thread(target=_send, args=(stdin, connection), daemon=True)
+    sending.start()
+    inOrder = _receive(connection, stdout)
+    if inOrder:
+        # The input may still be wanted; until the other end has hung up altogether.
+        _awaitHangUp(connection, sending)
+    return inOrder
+
+
+def _send(stdin: int, connection: socket.socket) -> None:
+    try:
+        while piece := os.read(stdin, _PIECE):
+            connection.sendall(piece)
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        # The other direction tells what became of the stream.
+        return
+
+
+def _receive(connection: socket.socket, stdout: int) -> bool:
+    try:
+        while piece := connection.recv(_PIECE):
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(stdout, view) :]
+    except ConnectionError:
+        return False
+    except OSError:
+        # Nobody reads our output any more.
+        return False
+    try:
+        os.close(stdout)
+    except OSError:
+        return False
+    return True
+
+
+def _awaitHangUp(connection: socket.socket, sending: threading.Thread) -> None:
+    poll = select.poll()
+    poll.register(connection, 0)
+    while sending.is_alive():
+        if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(50)):
+            return
+
+
+def leave(status: int) -> None:
+    """
+    End the process at once, although a thread may still wait for input.
+    """
+    sys.stderr.flush()
+    os._exit(status)

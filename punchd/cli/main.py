@@ -1,0 +1,147 @@
+"""
+C{punchd}: what a person does by hand.
+
+Exit status: 0 done; 1 it could not be done, and one line on standard error says why; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from punchd.cli.control import Failed, ask, begin, isRunning, stateFolder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the command in C{arguments}.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except Failed as failure:
+        sys.stderr.write(f"punchd: {failure}\n")
+        return 1
+    except BrokenPipeError:
+        # Whoever reads our output has enough of it.
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="punchd", description="Direct TCP connections between machines behind NATs."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str, facts: bool = False) -> ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        made.add_argument("--state", metavar="DIR", help="the peer's state folder")
+        if facts:
+            made.add_argument("--json", action="store_true", help="print facts as JSON")
+        return made
+
+    command("demo", _demo, "server and two peers in one process on loopback, and what they do")
+    command("id", _id, "print this peer's ID, making its key if there is none", facts=True)
+    trust = command("trust", _trust, "trust a peer under a name", facts=True)
+    trust.add_argument("name", metavar="NAME")
+    trust.add_argument("id", metavar="ID")
+    command("pins", _pins, "list the trusted peers", facts=True)
+    connect = command("connect", _connect, "a service's stream on standard input and output")
+    connect.add_argument("target", metavar="PEER/SERVICE")
+    ping = command("ping", _ping, "path and round-trip time to a peer", facts=True)
+    ping.add_argument("peer", metavar="PEER")
+    command("status", _status, "master, links, streams and bytes of the running peer", facts=True)
+    command("strategies", _strategies, "the installed strategies", facts=True)
+    lab = command("lab", _lab, "build a NAT lab (root, Linux), print NAT x NAT -> path", facts=True)
+    lab.add_argument("--svg", metavar="FILE", help="write the matrix as a picture, too")
+    lab.add_argument("--kinds", metavar="A,B,...", help="only these kinds of NAT")
+    lab.add_argument(
+        "--delay", metavar="MS", type=float, default=25.0, help="one-way delay [25 ms]"
+    )
+    return parser
+
+
+def _connect(options: Namespace) -> int:
+    from punchd.cli.copying import copyBothWays, leave
+
+    peer, slash, service = options.target.partition("/")
+    if not slash or not peer or not service:
+        sys.stderr.write(f"punchd: expected PEER/SERVICE, not {options.target!r}\n")
+        return 2
+    connection, _ = begin(stateFolder(options.state), "connect", peer=peer, service=service)
+    inOrder = copyBothWays(connection)
+    if not inOrder:
+        sys.stderr.write("punchd: the stream broke\n")
+    leave(0 if inOrder else 1)
+    return 1
+
+
+def _ping(options: Namespace) -> int:
+    from punchd.cli.showing import showPing
+
+    state = stateFolder(options.state)
+    try:
+        answer = ask(state, "ping", peer=options.peer)
+    except Failed as failure:
+        showPing(options.peer, failure.answer, options.json, str(failure))
+        return 1
+    showPing(options.peer, answer, options.json)
+    return 0
+
+
+def _status(options: Namespace) -> int:
+    from punchd.cli.showing import showStatus
+
+    showStatus(ask(stateFolder(options.state), "status"), options.json)
+    return 0
+
+
+def _id(options: Namespace) -> int:
+    from punchd.cli.local import showID
+
+    return showID(stateFolder(options.state), options.json)
+
+
+def _trust(options: Namespace) -> int:
+    from punchd.cli.local import trust
+    from punchd.cli.showing import showFacts
+
+    state = stateFolder(options.state)
+    if isRunning(state):
+        ask(state, "trust", name=options.name, id=options.id)
+    else:
+        trust(state, options.name, options.id)
+    if options.json:
+        showFacts({"name": options.name, "id": options.id.strip().lower()})
+    return 0
+
+
+def _pins(options: Namespace) -> int:
+    from punchd.cli.local import showPins
+
+    return showPins(stateFolder(options.state), options.json)
+
+
+def _strategies(options: Namespace) -> int:
+    from punchd.cli.local import showStrategies
+
+    return showStrategies(options.json)
+
+
+def _demo(options: Namespace) -> int:
+    from punchd.cli.demo import demo
+
+    return demo()
+
+
+def _lab(options: Namespace) -> int:
+    from punchd.cli.lab import lab
+
+    return lab(options)

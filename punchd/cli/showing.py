@@ -1,0 +1,82 @@
+"""
+Facts, for people and for programs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def showFacts(facts: Any) -> None:
+    """
+    As JSON on standard output.
+    """
+    sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+
+
+def showLines(lines: list[str]) -> None:
+    """
+    As they are on standard output.
+    """
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+def showPing(peer: str, answer: dict[str, Any], asJSON: bool, error: str | None = None) -> None:
+    """
+    What C{punchd ping} found.
+
+    @param error: why it found nothing.
+    """
+    facts = {key: value for key, value in answer.items() if key not in ("ok", "kind", "error")}
+    facts.setdefault("peer", peer)
+    if error is not None:
+        facts.setdefault("path", None)
+        facts["reason"] = error
+    if asJSON:
+        showFacts(facts)
+    if error is not None:
+        sys.stderr.write(f"punchd: {error}\n")
+    elif not asJSON:
+        roundTrip = _milliseconds(facts["rtt"])
+        showLines([f"{peer}: {facts['path']} by {facts['strategy']}, round trip {roundTrip}"])
+
+
+def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
+    """
+    What C{punchd status} found.
+    """
+    facts = {key: value for key, value in answer.items() if key != "ok"}
+    if asJSON:
+        showFacts(facts)
+        return
+    lines = [f"{facts['name']}  {facts['id']}  master: {facts['master']}"]
+    for server in facts["servers"]:
+        if server["connected"]:
+            lines.append(
+                f"server {server['server']}: connected, sees us as {server['observed']}, mapping "
+                f"{server['mapping'] or 'not yet known'}, round trip {_milliseconds(server['rtt'])}"
+            )
+        else:
+            problem = server["problem"] or "connecting"
+            lines.append(f"server {server['server']}: not connected: {problem}")
+    lines.extend(f"exposes {service}" for service in facts["exposes"])
+    lines.extend(
+        f"forwards {forward['listen']} to {forward['peer']}/{forward['service']}"
+        for forward in facts["forwards"]
+    )
+    for peer, link in facts["links"].items():
+        if link["path"] is None:
+            lines.append(f"link {peer}: no path: {link['reason'] or 'never needed'}")
+        else:
+            lines.append(
+                f"link {peer}: {link['path']} by {link['strategy']}, round trip "
+                f"{_milliseconds(link['rtt'])}, {link['streams']} streams, "
+                f"{link['bytesIn']} bytes in, {link['bytesOut']} out"
+            )
+    showLines(lines)

@@ -1,0 +1,238 @@
+"""
+The socket C{control} in a peer's state folder: how the command line speaks to the running peer.
+
+One line of JSON asks, one line of JSON answers. C{connect} alone goes on: after its answer the
+connection is the stream, with half-close, in both directions. Only the folder's owner can open the
+socket; what comes through it is bounded all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import define, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from punchd.errors import ConfigurationError, NoPath, PunchdError
+from punchd.identity.pins import Pins
+from punchd.interfaces import IStreamOpener
+from punchd.link.stream import Stream
+from punchd.net.splicing import SpliceEnd, spliceEnds
+from punchd.peer.forwarding import Target
+from punchd.peer.links import Links
+from punchd.values.peers import PeerID
+
+_log = Logger()
+
+#: The socket's name in the state folder.
+SOCKET = "control"
+
+#: The longest question, and seconds until it must be there.
+MOST_QUESTION = 4096
+QUESTION_DEADLINE = 5.0
+
+#: Round trips that C{ping} measures.
+_PINGS = 3
+
+
+@frozen
+class ConnectTo:
+    """
+    The answer to C{connect}: from here on the connection is this stream.
+    """
+
+    stream: Stream
+
+
+@define(eq=False)
+class Answers:
+    """
+    What can be asked. Each method is a question; its arguments are the question's other keys.
+    """
+
+    _pins: Pins
+    _opener: IStreamOpener
+    _links: Links
+    _describe: Callable[[], dict[str, Any]]
+    _pinsChanged: Callable[[], None]
+
+    async def status(self) -> dict[str, Any]:
+        """
+        Everything about the peer.
+        """
+        return self._describe()
+
+    async def trust(self, name: str, id: str) -> dict[str, Any]:
+        """
+        Pin a peer; it counts at once.
+        """
+        self._pins.trust(name, PeerID.parse(id))
+        self._pinsChanged()
+        return {}
+
+    async def ping(self, peer: str) -> dict[str, Any]:
+        """
+        The path to a peer, measured.
+        """
+        peerID = self._pins.idOf(peer)
+        try:
+            stream: Any = await self._opener.openStream(peer, "")
+        except NoPath:
+            return {"ok": False, "peer": peer, **self._links.to(peer, peerID).toJSON()}
+        try:
+            roundTrips = [await stream.measure() for _ in range(_PINGS)]
+        finally:
+            stream.abortConnection()
+        found = self._links.to(peer, peerID).toJSON()
+        return {"peer": peer, **found, "rtt": round(min(roundTrips), 6)}
+
+    async def connect(self, peer: str, service: str) -> ConnectTo:
+        """
+        A stream to a service.
+        """
+        target = Target.parse(f"{peer}/{service}")
+        stream: Any = await self._opener.openStream(target.peer, target.service)
+        try:
+            await stream.opened
+        except BaseException:
+            stream.abortConnection()
+            raise
+        return ConnectTo(stream)
+
+
+_QUESTIONS: dict[str, set[str]] = {
+    "status": set(),
+    "trust": {"name", "id"},
+    "ping": {"peer"},
+    "connect": {"peer", "service"},
+}
+
+
+@implementer(IHalfCloseableProtocol)
+class ControlConnection(Protocol):
+    """
+    One question, and what follows from it.
+    """
+
+    transport: Any
+
+    def __init__(self, clock: IReactorTime, answers: Answers) -> None:
+        self._answers = answers
+        self._received = b""
+        self._deadline: IDelayedCall | None = clock.callLater(QUESTION_DEADLINE, self._tooLate)
+        self._answering: Deferred[None] | None = None
+        self._spliced: SpliceEnd | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._spliced is not None:
+            self._spliced.dataReceived(data)
+            return
+        self._received += data
+        if self._answering is not None:
+            return
+        line, newline, rest = self._received.partition(b"\n")
+        if newline and len(line) <= MOST_QUESTION:
+            self._received = rest
+            self._stopDeadline()
+            # What follows belongs to a stream that is not there yet.
+            self.transport.pauseProducing()
+            self._answering = Deferred.fromCoroutine(self._answer(line))
+            self._answering.addErrback(self._broken)
+        elif len(self._received) > MOST_QUESTION:
+            self._say({"ok": False, "error": "the question is too long"})
+            self.transport.loseConnection()
+
+    async def _answer(self, line: bytes) -> None:
+        try:
+            question, arguments = _parse(line)
+            answering: Awaitable[Any] = getattr(self._answers, question)(**arguments)
+            answer = await answering
+        except PunchdError as error:
+            self._say({"ok": False, "error": str(error), "kind": type(error).__name__})
+            self.transport.loseConnection()
+            return
+        if isinstance(answer, ConnectTo):
+            self._say({"ok": True})
+            self._splice(answer.stream)
+        else:
+            self._say({"ok": True, **answer})
+            self.transport.loseConnection()
+
+    def _splice(self, stream: Stream) -> None:
+        local, remote = spliceEnds()
+        self._spliced = local
+        received, self._received = self._received, b""
+        local.makeConnection(self.transport)
+        stream.carry(remote)
+        if received:
+            local.dataReceived(received)
+
+    def readConnectionLost(self) -> None:
+        if self._spliced is not None:
+            self._spliced.readConnectionLost()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        if self._spliced is not None:
+            self._spliced.writeConnectionLost()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stopDeadline()
+        if self._spliced is not None:
+            self._spliced.connectionLost(reason)
+        elif self._answering is not None:
+            self._answering.cancel()
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        self.transport.write(json.dumps(answer).encode("ascii") + b"\n")
+
+    def _tooLate(self) -> None:
+        self._deadline = None
+        self._say({"ok": False, "error": "no question came"})
+        self.transport.loseConnection()
+
+    def _stopDeadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _broken(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            _log.failure("while answering on the control socket", failure)
+            self._say({"ok": False, "error": "a bug; see the log of punchd-peer"})
+            self.transport.loseConnection()
+
+
+def _parse(line: bytes) -> tuple[str, dict[str, str]]:
+    try:
+        question = json.loads(line)
+        name = question.pop("command")
+        wanted = _QUESTIONS[name]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ConfigurationError("that is no question") from None
+    if set(question) != wanted or not all(isinstance(one, str) for one in question.values()):
+        raise ConfigurationError(f"{name} takes {', '.join(sorted(wanted)) or 'nothing'}")
+    return name, question
+
+
+class ControlFactory(Factory):
+    """
+    The control socket's. Lives as long as the peer.
+    """
+
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, answers: Answers) -> None:
+        self._clock = clock
+        self._answers = answers
+
+    def buildProtocol(self, addr: IAddress) -> ControlConnection:
+        return ControlConnection(self._clock, self._answers)

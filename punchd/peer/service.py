@@ -1,0 +1,245 @@
+"""
+A peer, put together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+
+from punchd.errors import ConfigurationError
+from punchd.identity.certificates import selfSigned
+from punchd.identity.folder import StateFolder
+from punchd.identity.keys import Identity
+from punchd.identity.pins import Pins
+from punchd.identity.tls import makeContext
+from punchd.interfaces import IObserver, IStrategy
+from punchd.observers import LoggingObserver
+from punchd.peer.access import AllowList
+from punchd.peer.answering import Answering, Exposures
+from punchd.peer.arrivals import Arrivals
+from punchd.peer.connecting import Connecting
+from punchd.peer.control import SOCKET, Answers, ControlFactory
+from punchd.peer.conversation import Greeting
+from punchd.peer.forwarding import ForwardFactory, Target
+from punchd.peer.links import Links
+from punchd.peer.master import MasterClient
+from punchd.peer.punches import Punches
+from punchd.strategies.planning import preferred
+from punchd.values.addresses import showAddress
+from punchd.values.joining import JoinAddress
+from punchd.values.parties import Offer
+from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
+
+
+class PunchdPeer(Service):  # type: ignore[misc]
+    """
+    Made by the C{punchd-peer} plugin, or by a program that has a peer inside. It runs from
+    C{startService} to C{stopService}, whose Deferred fires when everything is closed.
+
+    @ivar identity: this peer's key.
+    @ivar opener: opens streams to other peers' services.
+    @ivar links: what is known of the paths to them.
+    """
+
+    def __init__(
+        self,
+        *,
+        reactor: Any,
+        folder: StateFolder,
+        name: str,
+        servers: Sequence[JoinAddress],
+        strategies: Mapping[str, IStrategy],
+        order: Sequence[str] | None = None,
+        exposures: Mapping[str, IStreamClientEndpoint] | None = None,
+        forwards: Sequence[tuple[str, IStreamServerEndpoint, Target]] = (),
+        allow: Sequence[str] = (),
+        roots: Path | str = "system",
+        observer: IObserver | None = None,
+        random: Random | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """
+        @param strategies: those that are installed, by name.
+        @param order: the names of those to be used, best first; by default all.
+        @param forwards: for each, what the person called it, where to listen, and what for.
+        @param allow: rules as in C{--allow}.
+        @param roots: what vouches for servers without a pin: a PEM file, or C{"system"}.
+        @raise ConfigurationError: when something of this is not usable.
+        """
+        self.name = name
+        self.folder = folder
+        self.identity = Identity.inFolder(folder)
+        self.pins = Pins.inFolder(folder)
+        self.links = Links()
+        self._reactor = reactor
+        self._forwards = self._forwardsWaiting = tuple(forwards)
+        self._listening: list[IListeningPort] = []
+        self._policy = AllowList.parse(self.pins, list(allow))
+        credentials = selfSigned(self.identity)
+        names = preferred(list(strategies)) if order is None else list(order)
+        offer = Offer(strategies=tuple((name, strategies[name].version) for name in names))
+        chance = random or SystemRandom()
+        self.punches = Punches(
+            reactor,
+            chance,
+            entropy,
+            makeContext(credentials, LINK_ALPN),
+            dict(strategies),
+            observer or LoggingObserver(),
+            name,
+            offer,
+        )
+        self._exposures = Exposures(dict(exposures or {}), self._policy)
+        arrivals = Arrivals(reactor, self.punches.find)
+        pinned = makeContext(credentials, MASTER_ALPN)
+        named = makeContext(credentials, MASTER_ALPN, roots) if _anyNamed(servers) else pinned
+        self.clients = [
+            MasterClient(
+                reactor,
+                chance,
+                entropy,
+                join,
+                pinned if join.pin is not None else named,
+                arrivals,
+                self._answering,
+                self._greeting,
+                self.punches.note,
+            )
+            for join in servers
+        ]
+        self.opener = Connecting(self.pins, self.clients, self.punches, self.links)
+
+    def _answering(self, client: MasterClient) -> Answering:
+        return Answering(
+            client, self.pins, self._policy, self.punches, self.links, self._exposures
+        )
+
+    def _greeting(self) -> Greeting:
+        return Greeting(self.name, self._policy.admitted(), self.punches.offer)
+
+    def pinsChanged(self) -> None:
+        """
+        Other peers are trusted than before: the servers must know.
+        """
+        for client in self.clients:
+            client.update()
+
+    def listen(self) -> None:
+        """
+        Take the forwards' ports; C{startService} does it too, if this was not called before.
+
+        @raise ConfigurationError: when one is not to be had; none is taken then.
+        """
+        waiting, self._forwardsWaiting = self._forwardsWaiting, ()
+        try:
+            for text, endpoint, target in waiting:
+                factory = ForwardFactory(self.opener, target)
+                self._listen(endpoint.listen(factory), f"--forward {text}")
+        except ConfigurationError:
+            self._stopListening()
+            raise
+
+    def startService(self) -> None:
+        """
+        @raise ConfigurationError: when a port or the control socket is not to be had; nothing is left
+            open then.
+        """
+        super().startService()
+        try:
+            self.listen()
+            self._listenForControl()
+        except ConfigurationError:
+            self._stopListening()
+            raise
+        for client in self.clients:
+            client.startService()
+        for text, _, target in self._forwards:
+            self.punches.note(f"forwards {text} to {target.peer}/{target.service}")
+
+    def _listen(self, listening: Deferred[IListeningPort], what: str) -> None:
+        failures: list[Any] = []
+        listening.addCallbacks(self._listening.append, failures.append)
+        for failure in failures:
+            error = failure.value
+            reason = getattr(error, "socketError", None)
+            text = getattr(reason, "strerror", None) or str(error)
+            raise ConfigurationError(f"{what}: cannot listen: {text}")
+
+    def _listenForControl(self) -> None:
+        path = self.folder.file(SOCKET)
+        answers = Answers(self.pins, self.opener, self.links, self.describe, self.pinsChanged)
+        factory = ControlFactory(self._reactor, answers)
+        try:
+            # A lock beside it tells a living owner from one that was killed.
+            port = self._reactor.listenUNIX(str(path), factory, mode=0o600, wantPID=True)
+        except CannotListenError as error:
+            raise ConfigurationError(
+                f"cannot make the control socket {path}: {error.socketError}; is another "
+                "punchd-peer running with this --state?"
+            ) from None
+        self._listening.append(port)
+
+    def _stopListening(self) -> Deferred[Any]:
+        ports, self._listening = self._listening, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._stopListening()
+        self.opener.stop()
+        self.punches.stop()
+        self.links.abort()
+        for client in self.clients:
+            if client.running:
+                await client.stopService()
+
+    def describe(self) -> dict[str, Any]:
+        """
+        As C{punchd status --json} shows it.
+        """
+        connected = [client for client in self.clients if client.isConnected]
+        return {
+            "name": self.name,
+            "id": str(self.identity.peerID),
+            "pid": os.getpid(),
+            "master": "connected" if connected else "connecting",
+            "servers": [_describeClient(client) for client in self.clients],
+            "exposes": sorted(self._exposures.services),
+            "forwards": [
+                {"listen": text, "peer": target.peer, "service": target.service}
+                for text, _, target in self._forwards
+            ],
+            "links": {link.peer: link.toJSON() for link in self.links},
+        }
+
+
+def _describeClient(client: MasterClient) -> dict[str, Any]:
+    welcome = client.welcome
+    return {
+        "server": str(client.join),
+        "connected": client.isConnected,
+        "problem": client.problem,
+        "observed": None if welcome is None else showAddress(welcome.observed),
+        "mapping": None if client.mapping is None else client.mapping.value,
+        "rtt": None if client.roundTrip is None else round(client.roundTrip, 6),
+    }
+
+
+def _anyNamed(servers: Sequence[JoinAddress]) -> bool:
+    return any(join.pin is None for join in servers)

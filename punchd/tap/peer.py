@@ -1,0 +1,173 @@
+"""
+C{twistd punchd-peer}.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.python import usage
+
+from punchd.errors import ConfigurationError, PunchdError
+from punchd.identity.folder import StateFolder
+from punchd.interfaces import IStrategy
+from punchd.peer.access import parseNamed, parseRule
+from punchd.peer.forwarding import Target, parseForward
+from punchd.peer.service import PunchdPeer
+from punchd.plugin import loadStrategies, strategyMakers
+from punchd.tap.options import PunchdOptions, defaultState
+from punchd.values.joining import JoinAddress
+from punchd.values.peers import checkedName
+
+
+class Options(PunchdOptions):
+    """
+    The command line of C{twistd punchd-peer}.
+    """
+
+    program = "punchd-peer"
+    synopsis = "[options]"
+    repeatable = ("server", "expose", "forward", "allow")
+    optParameters: ClassVar = [
+        ["name", None, None, "this peer's name"],
+        ["state", None, None, "folder for key, pins and control socket"],
+        ["ca", None, None, "PEM file with the roots that vouch for servers given without #PIN"],
+        ["strategies", None, None, "strategies to use, best first: a,b,c"],
+        ["config", None, None, "these options as TOML; the command line wins"],
+    ]
+    optFlags: ClassVar = [["no-relay", None, "direct or nothing"]]
+
+    def opt_server(self, address: str) -> None:
+        """
+        HOST[:PORT][#PIN] of a server, repeatable
+        """
+        self.collect("server", address)
+
+    def opt_expose(self, exposure: str) -> None:
+        """
+        NAME=ENDPOINT: a service of this peer, repeatable
+        """
+        self.collect("expose", exposure)
+
+    def opt_forward(self, forward: str) -> None:
+        """
+        LISTEN=PEER/SERVICE: LISTEN is a port, HOST:PORT or an endpoint string; repeatable
+        """
+        self.collect("forward", forward)
+
+    def opt_allow(self, rule: str) -> None:
+        """
+        PEER[=SERVICE,...]: who may reach what, repeatable [every pinned peer, everything]
+        """
+        self.collect("allow", rule)
+
+    def postOptions(self) -> None:
+        super().postOptions()
+        if not self["name"]:
+            raise usage.UsageError("say --name NAME: what this peer is called")
+        checkedName(self["name"], "--name")
+        if not self.many["server"]:
+            raise usage.UsageError("say --server HOST[:PORT][#PIN]: where the server is")
+        self["state"] = self["state"] or defaultState(self.program)
+        for text in self.many["server"]:
+            JoinAddress.parse(text)
+        for text in self.many["expose"]:
+            parseNamed(text, "--expose")
+        for text in self.many["forward"]:
+            parseForward(text)
+        for rule in self.many["allow"]:
+            parseRule(rule)
+
+
+def chosenStrategies(text: str | None, loaded: dict[str, IStrategy]) -> list[str] | None:
+    """
+    The names in C{--strategies}, or C{None} without it.
+
+    @raise ConfigurationError: when one of them is not installed.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in loaded:
+            raise ConfigurationError(
+                f"there is no strategy {name!r}; installed: {', '.join(sorted(loaded))}"
+            )
+    return list(dict.fromkeys(names))
+
+
+def _endpoint(make: Any, reactor: Any, description: str, option: str) -> Any:
+    try:
+        return make(reactor, description)
+    except Exception as error:  # parsers of endpoint strings, other people's too, raise anything
+        raise ConfigurationError(f"{option}: {description!r} is no endpoint: {error}") from None
+
+
+def makePeer(options: Options, reactor: Any) -> PunchdPeer:
+    """
+    The peer that C{options} describe.
+
+    @raise ConfigurationError: when they do not fit together, or the state folder is not usable.
+    """
+    many = options.many
+    exposures = {}
+    for text in many["expose"]:
+        service, description = parseNamed(text, "--expose")
+        exposures[service] = _endpoint(clientFromString, reactor, description, "--expose")
+    forwards = []
+    for text in many["forward"]:
+        description, target = parseForward(text)
+        endpoint = _endpoint(serverFromString, reactor, description, "--forward")
+        forwards.append((text.rpartition("=")[0], endpoint, target))
+    strategies = loadStrategies(strategyMakers())
+    return PunchdPeer(
+        reactor=reactor,
+        folder=StateFolder.at(options["state"]),
+        name=options["name"],
+        servers=[JoinAddress.parse(text) for text in many["server"]],
+        strategies=strategies,
+        order=chosenStrategies(options["strategies"], strategies),
+        exposures=exposures,
+        forwards=forwards,
+        allow=many["allow"],
+        roots=options["ca"] or "system",
+    )
+
+
+class _Started(Service):  # type: ignore[misc]
+    """
+    Starts the peer under C{twistd}, where what is wrong with its control socket must be one line too.
+    """
+
+    def __init__(self, options: Options, peer: PunchdPeer) -> None:
+        self._options = options
+        self._peer = peer
+
+    def startService(self) -> None:
+        try:
+            self._peer.startService()
+        except PunchdError as error:
+            self._options.fail(str(error), 1)
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return self._peer.stopService()
+
+
+def makeService(options: Options) -> IService:
+    """
+    The peer, with its forwards' ports taken: what is wrong with them is to be said before C{twistd}
+    goes into the background.
+    """
+    from twisted.internet import reactor
+
+    try:
+        peer = makePeer(options, reactor)
+        peer.listen()
+    except PunchdError as error:
+        options.fail(str(error), 1)
+    return _Started(options, peer)
