@@ -77,6 +77,7 @@ def _openingMachine() -> Callable[[Stream], _Opening]:
         stream.service = service
         # The caller may send before it has our answer; nothing of that may be lost.
         stream.mayReceive = True
+        # What the callee answers in here takes effect when this input is done with: inputs queue.
         stream.onAsked(stream, service)
 
     @beingAsked.upon(_Opening.agree).to(agreedOn)
@@ -91,12 +92,13 @@ def _openingMachine() -> Callable[[Stream], _Opening]:
 
     @beingAsked.upon(_Opening.refuse).to(refusedOn)
     def refuse(opening: _Opening, stream: Stream, why: str) -> None:
-        stream.mayReceive = False
         stream.sendFrame(Kind.REFUSED, why.encode("utf-8"))
+        stream.endRefused()
 
     @asking.upon(_Opening.refused).to(refusedOn)
     def refused(opening: _Opening, stream: Stream, why: str) -> None:
         stream.opened.errback(Refused(why))
+        stream.endRefused()
 
     return builder.build()
 
@@ -141,6 +143,7 @@ class Stream(Protocol):
         self._closing: IDelayedCall | None = None
         self._pingSent: float | None = None
         self._measuring: list[Deferred[float]] = []
+        self._isDeaf = False
         self._broken = ""
         self._awaitingEnd: list[Deferred[None]] = []
 
@@ -153,13 +156,15 @@ class Stream(Protocol):
             self._whenProven()
 
     def dataReceived(self, data: bytes) -> None:
+        if self._isDeaf:
+            return
         try:
             for kind, payload in self._reader.read(data):
                 if kind is Kind.DATA:
                     self._dataReceived(payload)
                 else:
                     self._frameReceived(kind, payload)
-                if self.isOver or self.violation is not None:
+                if self.isOver or self._isDeaf or self.violation is not None:
                     return
         except ProtocolViolation as violation:
             self._violated(violation)
@@ -186,7 +191,6 @@ class Stream(Protocol):
             self._opening.agreed()
         elif kind is Kind.REFUSED:
             self._opening.refused(_text(payload))
-            self.transport.loseConnection()
         elif kind is Kind.FIN:
             self._finCame()
         elif kind is Kind.RESET:
@@ -252,7 +256,14 @@ class Stream(Protocol):
         Callee: there will be no stream; C{why} is for the person at the other end.
         """
         self._opening.refuse(why)
-        self._finSent = self._finReceived = True
+
+    def endRefused(self) -> None:
+        """
+        There will be no stream; the connection goes.
+        """
+        # What the caller sent before it heard of this is for nobody.
+        self._isDeaf = True
+        self._finSent = True
         self.transport.resumeProducing()
         self.transport.loseConnection()
 
