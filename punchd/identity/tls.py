@@ -111,7 +111,7 @@ def onlyHost(host: str) -> Judge:
                 f"no trusted root vouches for the certificate of {host}: give its #PIN in "
                 "--server, or its root with --ca"
             )
-        verify = verify_certificate_hostname
+        verify: Callable[[x509.Certificate, str], None] = verify_certificate_hostname
         if isIPAddress(host) or isIPv6Address(host):
             verify = verify_certificate_ip_address
         try:
@@ -148,10 +148,10 @@ def makeContext(credentials: Credentials, alpn: bytes, roots: Path | str | None 
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     # Idle connections give their buffers back: half the memory of an idle peer at the server.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    context.use_privatekey(crypto.PKey.from_cryptography_key(credentials.identity.key))
-    context.use_certificate(crypto.X509.from_cryptography(credentials.certificate))
+    context.use_privatekey(credentials.identity.key)
+    context.use_certificate(credentials.certificate)
     for above in credentials.chain:
-        context.add_extra_chain_cert(crypto.X509.from_cryptography(above))
+        context.add_extra_chain_cert(above)
     context.set_alpn_protos([alpn])
     context.set_alpn_select_callback(_Protocols(alpn))
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
