@@ -7,7 +7,7 @@ these classes, so any Twisted program that asks for any plugin loads this file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IAddress
 
+    # What a strategy holds a port by; the class is in punchd.net.held.
+    from punchd.net.held import HeldPort
+    from punchd.values.addresses import Address
     from punchd.values.happenings import Happening
     from punchd.values.outcomes import Outcome
     from punchd.values.parties import Situation
     from punchd.values.peers import PeerID
     from punchd.values.plans import Consideration
-
-    # What a strategy holds a port by; the class is in punchd.net.held.
-    from punchd.net.held import HeldPort
 
 
 class IPlugin(Interface):
@@ -37,7 +36,8 @@ class IPlugin(Interface):
 
 class IStrategyMaker(IPlugin):
     """
-    What a dropin in C{twisted/plugins/} offers for a strategy: light, the code is loaded by L{make}.
+    What a dropin in C{twisted/plugins/} offers for a strategy: light, the code is loaded by
+    L{make}.
     """
 
     def make() -> IStrategy:
@@ -116,7 +116,7 @@ class IAttempt(Interface):
         """
 
     def race(
-        port: HeldPort, remotes: Sequence[IAddress], listening: bool, retries: int = ...
+        port: HeldPort, remotes: Sequence[Address], listening: bool, retries: int = ...
     ) -> Deferred[Outcome]:
         """
         Dial C{remotes} from C{port}, again and again, and accept on it too if C{listening}.
@@ -125,7 +125,7 @@ class IAttempt(Interface):
         every remote and nothing is open any more; after a success it is cancelled from outside.
         """
 
-    def tell(body: bytes, port: HeldPort | None = None) -> Deferred[None]:
+    def tell(body: bytes, port: HeldPort | None = None) -> Deferred[Any]:
         """
         Send a message to the other half through the master.
 
@@ -133,7 +133,7 @@ class IAttempt(Interface):
         @param port: a fresh port; the server adds the address that it observed for it.
         """
 
-    def hear() -> Deferred[tuple[bytes, IAddress | None]]:
+    def hear() -> Deferred[tuple[bytes, Address | None]]:
         """
         The next message of the other half, with the observed address if it sent one along.
         """
@@ -189,7 +189,7 @@ class IStreamOpener(Interface):
     The seam between those who want a stream and how it comes about.
     """
 
-    def openStream(peer: str, service: str) -> Deferred[object]:
+    def openStream(peer: str, service: str) -> Deferred[Any]:
         """
         Open a stream to a service of a peer that is pinned under the name C{peer}.
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from attrs import frozen
 from twisted.logger import Logger
-from twisted.plugin import IPlugin as ITwistedPlugin, getPlugins
+from twisted.plugin import IPlugin as ITwistedPlugin
+from twisted.plugin import getPlugins
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 

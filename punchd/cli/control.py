@@ -80,13 +80,16 @@ def _open(state: str) -> socket.socket:
         connection.close()
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             text = f"no punchd-peer is running with the state folder {state}: start it with"
-            raise Failed(f"{text} 'twistd punchd-peer', or name another folder by --state") from None
+            raise Failed(
+                f"{text} 'twistd punchd-peer', or name another folder by --state"
+            ) from None
         raise Failed(f"cannot reach the punchd-peer of {state}: {error}") from None
     return connection
 
 
 def _line(connection: socket.socket) -> bytes:
-    # Byte by byte behind the first piece would be slow; but what follows the line belongs to a stream.
+    # Byte by byte behind the first piece would be slow; but what follows the line belongs to a
+    # stream.
     line = b""
     while not line.endswith(b"\n"):
         peeked = connection.recv(65536, socket.MSG_PEEK)

@@ -4,7 +4,7 @@ Certificates: a peer's carries its key and nothing else, a server's also the nam
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from attrs import frozen
@@ -18,8 +18,8 @@ from punchd.identity.keys import Identity, PrivateKey, loadKey
 
 # Trust comes from pins, which do not expire; RFC 5280, 4.1.2.5 names this date for "no end". The
 # beginning lies far back, so that a machine whose clock was never set can still log in.
-_FROM = datetime(2020, 1, 1, tzinfo=timezone.utc)
-_UNTIL = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
+_FROM = datetime(2020, 1, 1, tzinfo=UTC)
+_UNTIL = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 @frozen
@@ -51,7 +51,9 @@ def selfSigned(identity: Identity, hosts: tuple[str, ...] = ()) -> Credentials:
         .not_valid_after(_UNTIL)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            ),
             critical=False,
         )
     )

@@ -9,7 +9,7 @@ that was expected, inside the handshake, so that a wrong one never gets a byte o
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Verdict:
         if depth > 0:
             return True
         try:
-            if expired(certificate, datetime.now(timezone.utc)):
+            if expired(certificate, datetime.now(UTC)):
                 raise NotTrusted(
                     "the other side's certificate is expired or not yet valid "
                     f"(until {certificate.not_valid_after_utc:%Y-%m-%d}); is the clock right?"
@@ -143,7 +143,8 @@ def makeContext(credentials: Credentials, alpn: bytes, roots: Path | str | None 
     """
     context = Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
-    # No renegotiation exists in 1.3; no tickets and no cache: a session resumed would skip the proof.
+    # No renegotiation exists in 1.3; no tickets and no cache: a session resumed would skip the
+    # proof.
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     # Idle connections give their buffers back: half the memory of an idle peer at the server.

@@ -1,10 +1,10 @@
 """
 A TCP connection that may be a punched one, until it has proven to be.
 
-Data's way: raw bytes come in here; the preamble is taken off; what follows is TLS, whose plaintext is
-the frames of a L{Stream<punchd.link.stream.Stream>}. Both sides write their preamble as soon as they
-know the session, the caller its TLS greeting with it, so that authentication costs one round trip and
-a half, whichever way TCP was opened.
+Data's way: raw bytes come in here; the preamble is taken off; what follows is TLS, whose plaintext
+is the frames of a L{Stream<punchd.link.stream.Stream>}. Both sides write their preamble as soon as
+they know the session, the caller its TLS greeting with it, so that authentication costs one round
+trip and a half, whichever way TCP was opened.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ TicketFinder = Callable[[bytes], Ticket | None]
 
 class PunchedConnection(Protocol):
     """
-    Made for every connection that was dialled for an introduction or accepted on a held port. It ends
-    itself unless it is authenticated by L{DEADLINE}; afterwards it belongs to whoever has its
+    Made for every connection that was dialled for an introduction or accepted on a held port. It
+    ends itself unless it is authenticated by L{DEADLINE}; afterwards it belongs to whoever has its
     C{stream}.
 
     @ivar ticket: C{None} while an accepted connection has not said which session it belongs to.
@@ -52,7 +52,7 @@ class PunchedConnection(Protocol):
         self,
         clock: IReactorTime,
         way: Way,
-        remote: IAddress,
+        remote: IAddress | None,
         ticket: Ticket | None,
         findTicket: TicketFinder = lambda session: None,
     ) -> None:
@@ -93,14 +93,13 @@ class PunchedConnection(Protocol):
         try:
             checkBeginning(self._received)
             if len(self._received) >= PREAMBLE_LENGTH:
+                rest = self._received[PREAMBLE_LENGTH:]
                 self._preambleReceived(Preamble.unpack(self._received[:PREAMBLE_LENGTH]))
-        except PunchdError as error:
-            self._fail(error)
-        else:
-            if self._greeted:
-                rest, self._received = self._received[PREAMBLE_LENGTH:], b""
+                self._received = b""
                 if rest:
                     self._tls.dataReceived(rest)
+        except PunchdError as error:
+            self._fail(error)
 
     def _preambleReceived(self, theirs: Preamble) -> None:
         if self.ticket is None:
@@ -194,5 +193,5 @@ class PunchedConnection(Protocol):
         if self.stream.violation is not None:
             return self.stream.violation
         if reason.check(ConnectionClosed) is None:
-            return NotTrusted(f"TLS failed: {reason.getErrorMessage() or reason.type.__name__}")
+            return NotTrusted(f"TLS failed: {reason.getErrorMessage() or repr(reason.value)}")
         return Unreachable("the connection ended before the other end had proven itself")

@@ -2,14 +2,15 @@
 One stream over one authenticated connection.
 
 Until links carry several streams, each has a connection of its own, so TCP's flow control is the
-stream's too. Frames (L{punchd.wire.frames}) give it what TLS does not: half-close, a refusal that can
-be read, and an end that can be told from a break.
+stream's too. Frames (L{punchd.wire.frames}) give it what TLS does not: half-close, a refusal that
+can be read, and an end that can be told from a break.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol as Typing
+from typing import Any
+from typing import Protocol as Typing
 
 from automat import NoTransition, TypeMachineBuilder
 from twisted.internet.defer import Deferred, fail, succeed
@@ -136,7 +137,8 @@ class Stream(Protocol):
         self._whenProven = whenProven
         self._reader = FrameReader()
         self._opening = _machine(self)
-        self._protocol: IProtocol | None = None
+        # An IProtocol, perhaps an IHalfCloseableProtocol.
+        self._protocol: Any = None
         self._kept: list[bytes] = []
         self._finReceived = False
         self._finSent = False
@@ -164,12 +166,16 @@ class Stream(Protocol):
                     self._dataReceived(payload)
                 else:
                     self._frameReceived(kind, payload)
-                if self.isOver or self._isDeaf or self.violation is not None:
+                if self._hasEnough():
                     return
         except ProtocolViolation as violation:
             self._violated(violation)
         except NoTransition:
             self._violated(ProtocolViolation("a frame that does not fit the stream's state"))
+
+    def _hasEnough(self) -> bool:
+        # A frame just read may have ended everything.
+        return self._isDeaf
 
     def _dataReceived(self, data: bytes) -> None:
         if not self.mayReceive or self._finReceived:
@@ -194,6 +200,7 @@ class Stream(Protocol):
         elif kind is Kind.FIN:
             self._finCame()
         elif kind is Kind.RESET:
+            self._isDeaf = True
             self._broken = _text(payload) or "reset by the other end"
             self.transport.abortConnection()
         elif kind is Kind.PING:
@@ -213,7 +220,7 @@ class Stream(Protocol):
                 self.violation or Unreachable("the connection ended before the service answered")
             )
         # Nobody may be waiting for it any more.
-        self.opened.addErrback(lambda failure: failure.trap(PunchdError) and None)
+        self.opened.addErrback(_expected)
         if self._protocol is not None:
             finished = self._finReceived and self._finSent
             why = ConnectionDone() if finished else ConnectionLost(self._broken or None)
@@ -233,6 +240,7 @@ class Stream(Protocol):
         return ended
 
     def _violated(self, violation: ProtocolViolation) -> None:
+        self._isDeaf = True
         self.violation = violation
         self._broken = str(violation)
         self.transport.abortConnection()
@@ -320,10 +328,9 @@ class Stream(Protocol):
             self._tellInputEnded(self._protocol)
         self._closeIfFinished()
 
-    def _tellInputEnded(self, protocol: IProtocol) -> None:
-        halfCloseable = IHalfCloseableProtocol(protocol, None)
-        if halfCloseable is not None:
-            halfCloseable.readConnectionLost()
+    def _tellInputEnded(self, protocol: Any) -> None:
+        if IHalfCloseableProtocol.providedBy(protocol):
+            protocol.readConnectionLost()
         else:
             self.loseConnection()
 
@@ -341,9 +348,8 @@ class Stream(Protocol):
         Nothing more will be written; reading goes on.
         """
         self._sendFin()
-        halfCloseable = IHalfCloseableProtocol(self._protocol, None)
-        if halfCloseable is not None:
-            halfCloseable.writeConnectionLost()
+        if IHalfCloseableProtocol.providedBy(self._protocol):
+            self._protocol.writeConnectionLost()
         self._closeIfFinished()
 
     def loseConnection(self) -> None:
@@ -433,6 +439,10 @@ class Stream(Protocol):
         Nobody wants any more.
         """
         self.loseConnection()
+
+
+def _expected(failure: Failure) -> None:
+    failure.trap(PunchdError)
 
 
 def _text(payload: bytes) -> str:

@@ -9,6 +9,7 @@ endpoint-independently gives them all the same outside port.
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.address import IPv4Address
@@ -42,7 +43,8 @@ class HeldPort:
 
     number: int
     acceptor: IProtocolFactory
-    _reactor: IReactorTCP
+    # IReactorTCP; its declared types know nothing of bindings yet.
+    _reactor: Any
     _holder: socket.socket
     token: bytes | None = None
     observed: Address | None = None

@@ -8,7 +8,8 @@ measurements):
     begins after a short random pause, because two sides that retry in step may never meet.
   - A try that hears nothing is left alone: the kernel repeats its SYN, and a socket in SYN_SENT is
     what lets the other side's crossing SYN in.
-  - "Address not available" means that the four-tuple exists already: mostly the other side's SYN came
+  - "Address not available" means that the four-tuple exists already: mostly the other side's SYN
+  came
     first and the listener has it. Behind some NATs it is a half-open leftover that only goes away
     with the listener; so after a while the listener is put down, and the dialling goes on.
 """
@@ -47,7 +48,8 @@ from punchd.values.addresses import Address
 from punchd.values.outcomes import Result, Try, Way
 
 #: The pause before a new socket dials again: uniformly from 0 to this many seconds. Measured: on
-#: NATs that reset, fixed steps of 340 ms never met in 6 s, random ones up to 60 ms met in 0.2-0.5 s.
+#: NATs that reset, fixed steps of 340 ms never met in 6 s, random ones up to 60 ms met in 0.2-0.5
+#: s.
 LONGEST_PAUSE = 0.06
 
 #: How long an address that is "not available" is left to the listener.
@@ -111,7 +113,8 @@ class RacingEndpoint:
         @return: fires with the proven protocol, or fails with L{RaceLost}. When it is cancelled,
             everything that is not yet connected is closed.
         """
-        self._won = won = Deferred(lambda _: self._stop(Result.CANCELLED))
+        won: Deferred[IProtocol] = Deferred(lambda _: self._stop(Result.CANCELLED))
+        self._won = won
         if self.listening:
             self._startListening()
         self._lanes = [_Lane(remote, self.retries) for remote in self._remotes]

@@ -23,7 +23,8 @@ def _nothing() -> None:
 @define(eq=False)
 class SpliceEnd(Protocol):
     """
-    The protocol at one end of a splice. Made in pairs by L{spliceEnds}; each ends with its transport.
+    The protocol at one end of a splice. Made in pairs by L{spliceEnds}; each ends with its
+    transport.
 
     What comes in here goes out there. The end of input here closes output there. When both ways are
     done the transport is closed; when this transport breaks, the other is aborted, so that a broken

@@ -20,15 +20,16 @@ from punchd.values.outcomes import Way
 
 _log = Logger()
 
-#: Connections that have not proven themselves yet, on all held ports together. Each is held for a few
-#: seconds at most; a stranger who takes all places can delay a listener's connections, not dialled ones.
+#: Connections that have not proven themselves yet, on all held ports together. Each is held for a
+#: few seconds at most; a stranger who takes all places can delay a listener's connections, not
+#: dialled ones.
 MOST_STRANGERS = 64
 
 
 class Arrivals(Factory):
     """
-    The acceptor of all of a peer's held ports: tells by the preamble whose a connection is, and hands
-    it to that introduction. Lives as long as the peer.
+    The acceptor of all of a peer's held ports: tells by the preamble whose a connection is, and
+    hands it to that introduction. Lives as long as the peer.
 
     @ivar _findPunch: the introduction that has this session, if one is under way.
     """
@@ -40,7 +41,7 @@ class Arrivals(Factory):
         self._findPunch = findPunch
         self._strangers = 0
 
-    def buildProtocol(self, addr: IAddress) -> PunchedConnection | None:
+    def buildProtocol(self, addr: IAddress | None) -> PunchedConnection | None:
         if self._strangers >= MOST_STRANGERS:
             return None
         self._strangers += 1
@@ -59,7 +60,7 @@ class Arrivals(Factory):
         punch.accepted(connection, transport.getHost().port, remote)
         return punch.ticket
 
-    def _settled(self, result: Any, addr: IAddress) -> None:
+    def _settled(self, result: Any, addr: IAddress | None) -> None:
         self._strangers -= 1
         error = getattr(result, "value", None)
         if isinstance(error, PunchdError):

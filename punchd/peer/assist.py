@@ -28,8 +28,8 @@ DEADLINE = 4.0
 
 class Touch(Protocol):
     """
-    One connection to an assist service. It stays open after the answer until L{close}: some NATs drop
-    a mapping when the connection that made it ends.
+    One connection to an assist service. It stays open after the answer until L{close}: some NATs
+    drop a mapping when the connection that made it ends.
 
     @ivar observed: fires with the address under which the server sees this connection.
     @ivar observedAddress: that address, once it is known.
@@ -97,7 +97,8 @@ class Touch(Protocol):
 
 async def touch(clock: IReactorTime, port: HeldPort, remote: Address, question: Question) -> Touch:
     """
-    Ask the assist service at C{remote} how it sees C{port}, which then knows it too (the first time).
+    Ask the assist service at C{remote} how it sees C{port}, which then knows it too (the first
+    time).
 
     @raise PunchdError: when there is no answer.
     """

@@ -5,7 +5,7 @@ What a strategy holds in its hands while it tries.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredQueue
@@ -39,7 +39,7 @@ class _DialledFactory(Factory):
     def __init__(self, punch: Punch) -> None:
         self._punch = punch
 
-    def buildProtocol(self, addr: IAddress) -> PunchedConnection:
+    def buildProtocol(self, addr: IAddress | None) -> PunchedConnection:
         return self._punch.makeConnection(Way.DIALLED, addr)
 
 
@@ -130,11 +130,9 @@ class Attempt:
     def _outcome(self, result: Result, began: float) -> Outcome:
         return Outcome(self.strategy, result, self.clock.seconds() - began, self.tries)
 
-    def tell(self, body: bytes, port: HeldPort | None = None) -> Deferred[None]:
+    def tell(self, body: bytes, port: HeldPort | None = None) -> Deferred[Any]:
         token = None if port is None else port.token
-        return self._punch.surroundings.tell(
-            self._punch.ticket.session, self.strategy, body, token
-        )
+        return self._punch.surroundings.tell(self._punch.ticket.session, self.strategy, body, token)
 
     def hear(self) -> Deferred[tuple[bytes, Address | None]]:
         return self._messages.get()
@@ -174,7 +172,6 @@ class Attempt:
         for port in self._freshPorts:
             self._punch.surroundings.release(port)
         self._freshPorts.clear()
-
 
 
 def _settled(connection: IProtocol) -> Deferred[PunchedConnection]:

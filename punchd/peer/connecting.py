@@ -4,6 +4,8 @@ Streams to other peers' services: the caller's side of introductions.
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -22,8 +24,8 @@ from punchd.values.peers import PeerID
 from punchd.wire.commands import Introduce, offerFrom
 from punchd.wire.preamble import Side
 
-#: Introductions that may be tried for one stream: a second one from a fresh port, when the server says
-#: that the first would meet another of the same two ports.
+#: Introductions that may be tried for one stream: a second one from a fresh port, when the server
+#: says that the first would meet another of the same two ports.
 _TRIES = 3
 
 
@@ -41,7 +43,7 @@ class Connecting:
     _links: Links
     _pending: set[Deferred[Stream]] = field(factory=set, init=False)
 
-    def openStream(self, peer: str, service: str) -> Deferred[Stream]:
+    def openStream(self, peer: str, service: str) -> Deferred[Any]:
         opening = Deferred.fromCoroutine(self._open(peer, service))
         self._pending.add(opening)
 

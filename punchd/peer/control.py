@@ -234,5 +234,5 @@ class ControlFactory(Factory):
         self._clock = clock
         self._answers = answers
 
-    def buildProtocol(self, addr: IAddress) -> ControlConnection:
+    def buildProtocol(self, addr: IAddress | None) -> ControlConnection:
         return ControlConnection(self._clock, self._answers)

@@ -5,12 +5,14 @@ One connection to a master service, from the TLS greeting to its end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol as Typing
+from typing import Any, cast
+from typing import Protocol as Typing
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -109,7 +111,7 @@ class Listener(Typing):
         """
 
 
-class Conversation(amp.CommandLocator):  # type: ignore[misc]
+class Conversation(amp.CommandLocator):
     """
     Made with its connection. L{login} comes first; L{ask} is for everything else.
 
@@ -164,7 +166,7 @@ class Conversation(amp.CommandLocator):  # type: ignore[misc]
     def _explain(self, failure: Failure) -> Failure:
         if not failure.check(Exception):
             return failure
-        return Failure(self.error or errorFrom(failure.value))
+        return Failure(self.error or errorFrom(cast(Exception, failure.value)))
 
     def whenOver(self) -> Deferred[None]:
         """
@@ -187,8 +189,9 @@ class Conversation(amp.CommandLocator):  # type: ignore[misc]
         """
         End it now.
         """
-        if self.protocol.transport is not None:
-            self.protocol.transport.abortConnection()
+        transport: Any = self.protocol.transport
+        if transport is not None:
+            transport.abortConnection()
 
     # Life.
 
@@ -241,7 +244,7 @@ class Conversation(amp.CommandLocator):  # type: ignore[misc]
 
     # What the server says.
 
-    @Introduction.responder  # type: ignore[untyped-decorator]
+    @Introduction.responder
     def introduction(
         self, session: bytes, caller: PeerID, own: Address, reflexive: Address, **offer: Any
     ) -> dict[str, Any]:
@@ -253,7 +256,7 @@ class Conversation(amp.CommandLocator):  # type: ignore[misc]
         self._listener.called(Call(session, caller, own, Party(reflexive, offerFrom(offer))))
         return {}
 
-    @Told.responder  # type: ignore[untyped-decorator]
+    @Told.responder
     def told(
         self, session: bytes, strategy: str, body: bytes, observed: Address | None = None
     ) -> dict[str, Any]:
@@ -263,14 +266,14 @@ class Conversation(amp.CommandLocator):  # type: ignore[misc]
         self._listener.told(session, strategy, body, observed)
         return {}
 
-    @Ping.responder  # type: ignore[untyped-decorator]
+    @Ping.responder
     def pinged(self) -> dict[str, Any]:
         """
         Yes, we are here.
         """
         return {}
 
-    @Farewell.responder  # type: ignore[untyped-decorator]
+    @Farewell.responder
     def farewell(self, reason: str) -> dict[str, Any]:
         """
         The server ends this connection.
@@ -284,7 +287,7 @@ class _Connection(BoundedAMP):
         super().__init__(conversation, conversation.violated)
         self.conversation = conversation
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.conversation.lost(reason)
         super().connectionLost(reason)
 
@@ -292,6 +295,6 @@ class _Connection(BoundedAMP):
 def _reasonOf(reason: Failure) -> str:
     # pyOpenSSL gives a list of (library, function, reason).
     try:
-        return str(reason.value.args[0][0][2])
+        return str(reason.value.args[0][0][2])  # type: ignore[union-attr]
     except (IndexError, TypeError):
-        return reason.getErrorMessage() or reason.type.__name__
+        return reason.getErrorMessage() or repr(reason.value)

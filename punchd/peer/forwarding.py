@@ -71,8 +71,8 @@ def parseForward(text: str) -> tuple[str, Target]:
 
 class ForwardFactory(Factory):
     """
-    Made for each C{--forward}: every connection gets a stream of its own; it is aborted when there is
-    none to be had.
+    Made for each C{--forward}: every connection gets a stream of its own; it is aborted when there
+    is none to be had.
     """
 
     noisy = False
@@ -81,7 +81,7 @@ class ForwardFactory(Factory):
         self._opener = opener
         self._target = target
 
-    def buildProtocol(self, addr: IAddress) -> SpliceEnd:
+    def buildProtocol(self, addr: IAddress | None) -> SpliceEnd:
         client, remote = spliceEnds()
         client.whenConnected = lambda: self._open(client, remote)
         return client

@@ -2,8 +2,8 @@
 A server, as a peer uses it for as long as it runs.
 
 L{MasterClient} connects from a held port, logs in, and begins again when the connection ends
-(L{ClientService} has the back-off). That port, whose mapping the server sees, is the port the peer is
-called at; ports for more come by way of the assist service.
+(L{ClientService} has the back-off). That port, whose mapping the server sees, is the port the peer
+is called at; ports for more come by way of the assist service.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _FIRST_WAIT = 0.3
 _LONGEST_WAIT = 15.0
 _GROWTH = 1.6
 
-#: Tokens kept in stock, so that a fresh port need not wait for one, and for how many seconds they are
-#: good: less than the server keeps them.
+#: Tokens kept in stock, so that a fresh port need not wait for one, and for how many seconds they
+#: are good: less than the server keeps them.
 _STOCK = 4
 _FRESH = 45.0
 
 
-class MasterClient(Service):  # type: ignore[misc]
+class MasterClient(Service):
     """
     Made for each C{--server}; lives as long as the peer.
 
@@ -111,9 +111,7 @@ class MasterClient(Service):  # type: ignore[misc]
         endpoint = wrapClientTLS(
             creator, self.port.toHost(self.join.host, self.join.port, _CONNECT_TIMEOUT)
         )
-        factory = Factory.forProtocol(
-            lambda: Conversation(self._reactor, self._listener).protocol
-        )
+        factory = Factory.forProtocol(lambda: Conversation(self._reactor, self._listener).protocol)
         factory.noisy = False
         self._client = ClientService(
             endpoint,
@@ -262,9 +260,7 @@ class MasterClient(Service):  # type: ignore[misc]
             second.close()
         finally:
             self.release(port)
-        self.mapping = (
-            Mapping.ENDPOINT_INDEPENDENT if same else Mapping.ADDRESS_AND_PORT_DEPENDENT
-        )
+        self.mapping = Mapping.ENDPOINT_INDEPENDENT if same else Mapping.ADDRESS_AND_PORT_DEPENDENT
         if conversation is self._conversation:
             self.update()
 
@@ -292,12 +288,15 @@ class MasterClient(Service):  # type: ignore[misc]
         remote = makeAddress(assist.host or self._server, assist.port)
         return await touch(self._reactor, port, remote, Question(token, self.entropy(MASK_LENGTH)))
 
-    async def freshPort(self) -> HeldPort:
+    def freshPort(self) -> Deferred[HeldPort]:
         """
         A port that the server has just observed; to be released.
 
         @raise PunchdError: when the server or its assist service is not to be had.
         """
+        return Deferred.fromCoroutine(self._freshPort())
+
+    async def _freshPort(self) -> HeldPort:
         _, welcome = self._connected()
         if not welcome.assists:
             raise Unreachable("the server has no assist service")

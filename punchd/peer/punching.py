@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any, cast
 from typing import Protocol as Typing
 
 from attrs import define, field
@@ -51,7 +52,9 @@ class Surroundings(Typing):
     def release(self, port: HeldPort) -> None:
         """That port is not needed any more."""
 
-    def tell(self, session: bytes, strategy: str, body: bytes, token: bytes | None) -> Deferred[None]:
+    def tell(
+        self, session: bytes, strategy: str, body: bytes, token: bytes | None
+    ) -> Deferred[dict[str, Any]]:
         """Pass a message to the other half."""
 
 
@@ -65,7 +68,7 @@ class _Run:
     attempt: Attempt
     began: float
     deadline: IDelayedCall | None = None
-    running: Deferred[None] | None = None
+    running: Deferred[Any] | None = None
     timedOut: bool = False
 
 
@@ -128,7 +131,8 @@ class Punch:
         @return: fires with the elected stream; fails with L{NoPath}.
         """
         self._began = self.clock.seconds()
-        self._result = result = Deferred(lambda _: self._finish())
+        result: Deferred[Stream] = Deferred(lambda _: self._finish())
+        self._result = result
         self._left = len(self._plan.attempts)
         self.note(f"GO; the plan: {self._plan.line() or 'nothing applies'}")
         for planned in self._plan.attempts:
@@ -150,7 +154,10 @@ class Punch:
         for name, body, observed in self._early:
             if name == planned.strategy:
                 run.attempt.told(body, observed)
-        run.running = maybeDeferred(strategy.attempt, run.attempt)
+        # Other people's code: it may raise, or return what is no Deferred.
+        run.running = maybeDeferred(
+            cast("Callable[[Attempt], object]", strategy.attempt), run.attempt
+        )
         run.running.addCallbacks(
             lambda outcome: self._ended(run, outcome),
             lambda failure: self._ended(run, self._outcomeOfFailure(run, failure)),
@@ -210,7 +217,7 @@ class Punch:
 
     # Connections.
 
-    def makeConnection(self, way: Way, remote: IAddress) -> PunchedConnection:
+    def makeConnection(self, way: Way, remote: IAddress | None) -> PunchedConnection:
         """
         The protocol for a connection of this introduction that is about to be dialled.
         """

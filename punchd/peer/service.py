@@ -44,7 +44,7 @@ from punchd.values.parties import Offer
 from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
 
 
-class PunchdPeer(Service):  # type: ignore[misc]
+class PunchdPeer(Service):
     """
     Made by the C{punchd-peer} plugin, or by a program that has a peer inside. It runs from
     C{startService} to C{stopService}, whose Deferred fires when everything is closed.
@@ -79,7 +79,7 @@ class PunchdPeer(Service):  # type: ignore[misc]
         @param roots: what vouches for servers without a pin: a PEM file, or C{"system"}.
         @raise ConfigurationError: when something of this is not usable.
         """
-        self.name = name
+        self.name = self._name = name
         self.folder = folder
         self.identity = Identity.inFolder(folder)
         self.pins = Pins.inFolder(folder)
@@ -123,12 +123,10 @@ class PunchdPeer(Service):  # type: ignore[misc]
         self.opener = Connecting(self.pins, self.clients, self.punches, self.links)
 
     def _answering(self, client: MasterClient) -> Answering:
-        return Answering(
-            client, self.pins, self._policy, self.punches, self.links, self._exposures
-        )
+        return Answering(client, self.pins, self._policy, self.punches, self.links, self._exposures)
 
     def _greeting(self) -> Greeting:
-        return Greeting(self.name, self._policy.admitted(), self.punches.offer)
+        return Greeting(self._name, self._policy.admitted(), self.punches.offer)
 
     def pinsChanged(self) -> None:
         """
@@ -154,7 +152,8 @@ class PunchdPeer(Service):  # type: ignore[misc]
 
     def startService(self) -> None:
         """
-        @raise ConfigurationError: when a port or the control socket is not to be had; nothing is left
+        @raise ConfigurationError: when a port or the control socket is not to be had; nothing is
+        left
             open then.
         """
         super().startService()
@@ -209,16 +208,22 @@ class PunchdPeer(Service):  # type: ignore[misc]
             if client.running:
                 await client.stopService()
 
+    @property
+    def isReady(self) -> bool:
+        """
+        Whether introductions are possible now.
+        """
+        return any(client.isConnected for client in self.clients)
+
     def describe(self) -> dict[str, Any]:
         """
         As C{punchd status --json} shows it.
         """
-        connected = [client for client in self.clients if client.isConnected]
         return {
             "name": self.name,
             "id": str(self.identity.peerID),
             "pid": os.getpid(),
-            "master": "connected" if connected else "connecting",
+            "master": "connected" if self.isReady else "connecting",
             "servers": [_describeClient(client) for client in self.clients],
             "exposes": sorted(self._exposures.services),
             "forwards": [

@@ -1,9 +1,9 @@
 """
 What to try for two peers, and when: the policy of the product, as a pure function.
 
-Both peers derive the same plan, because they look at the same L{Situation} and the caller's order of
-strategies is part of it. As in Happy Eyeballs (RFC 8305) the strategies start one after the other,
-each with a lead over the next, and run on until one wins.
+Both peers derive the same plan, because they look at the same L{Situation} and the caller's order
+of strategies is part of it. As in Happy Eyeballs (RFC 8305) the strategies start one after the
+other, each with a lead over the next, and run on until one wins.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from punchd.values.plans import Plan, PlannedAttempt
 
 _log = Logger()
 
-#: The latest deadline of any attempt: a person who waits must have an answer within ten seconds, the
-#: introduction itself included.
+#: The latest deadline of any attempt: a person who waits must have an answer within ten seconds,
+#: the introduction itself included.
 LAST_DEADLINE = 8.0
 
 #: Our strategies, best first; other people's come after them, by name.

@@ -11,10 +11,10 @@ Strategy C{sequential}: the classic recipe of TCP hole punching, one step after 
   8. A dials B's address, through the hole.
 
 It needs no timing, so it serves where crossing SYNs are not liked; and since both sides listen on
-ports that the server has seen, it also lets in a SYN that comes from another port than was announced:
-from behind a symmetric NAT to a host whose NAT does not filter by port. One thing differs from the
-articles: in step 7 B keeps its dialling socket open. If it closed it, the answer of B's listener to
-A's SYN would not fit what B's NAT has seen, and many NATs drop it.
+ports that the server has seen, it also lets in a SYN that comes from another port than was
+announced: from behind a symmetric NAT to a host whose NAT does not filter by port. One thing
+differs from the articles: in step 7 B keeps its dialling socket open. If it closed it, the answer
+of B's listener to A's SYN would not fit what B's NAT has seen, and many NATs drop it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 Strategy C{simultaneous}: both sides dial each other at the same moment (RFC 9293, 3.5: simultaneous
 open), from the ports whose mappings the server has seen.
 
-The master has given both sides the GO so that it reached them at once. Each SYN opens its own NAT for
-the other's. Where SYNs cross on the wire, both are let in; where one comes too early it is dropped, and
-the kernel repeats it; where a NAT answers it with a reset, the next try comes after a random pause.
+The master has given both sides the GO so that it reached them at once. Each SYN opens its own NAT
+for the other's. Where SYNs cross on the wire, both are let in; where one comes too early it is
+dropped, and the kernel repeats it; where a NAT answers it with a reset, the next try comes after a
+random pause.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class Simultaneous:
         if not attempt.isCaller:
             own, other = other, own
         # A NAT that maps by destination shows us another port than the server saw: its SYN can only
-        # meet a listener. Without a NAT of our own, a listener costs nothing and saves a round trip.
-        # Otherwise there must be none: behind some NATs its answer to a SYN that comes between two
-        # tries blocks the address (see the explanation of NAT behaviour).
+        # meet a listener. Without a NAT of our own, a listener costs nothing and saves a round
+        # trip. Otherwise there must be none: behind some NATs its answer to a SYN that comes
+        # between two tries blocks the address (see the explanation of NAT behaviour).
         dependent = other.offer.mapping not in (None, Mapping.ENDPOINT_INDEPENDENT)
         listening = own.hasNoNat or dependent
         attempt.note(

@@ -23,7 +23,7 @@ def defaultState(program: str) -> str:
     return str(Path(base) / program)
 
 
-class PunchdOptions(usage.Options):  # type: ignore[misc]
+class PunchdOptions(usage.Options):
     """
     Options whose mistakes are one line on standard error and exit status 2, and which may come from
     a TOML file: C{--config FILE} holds the long options' names as keys; what stands on the command

@@ -15,7 +15,7 @@ from punchd.errors import ConfigurationError, PunchdError
 from punchd.identity.folder import StateFolder
 from punchd.interfaces import IStrategy
 from punchd.peer.access import parseNamed, parseRule
-from punchd.peer.forwarding import Target, parseForward
+from punchd.peer.forwarding import parseForward
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
 from punchd.tap.options import PunchdOptions, defaultState
@@ -137,9 +137,10 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
     )
 
 
-class _Started(Service):  # type: ignore[misc]
+class _Started(Service):
     """
-    Starts the peer under C{twistd}, where what is wrong with its control socket must be one line too.
+    Starts the peer under C{twistd}, where what is wrong with its control socket must be one line
+    too.
     """
 
     def __init__(self, options: Options, peer: PunchdPeer) -> None:

@@ -5,7 +5,9 @@ Internet addresses: as text, as bytes, and how far each reaches.
 from __future__ import annotations
 
 from enum import IntEnum
-from ipaddress import IPv4Address as IPv4, IPv6Address as IPv6, ip_address, ip_network
+from ipaddress import IPv4Address as IPv4
+from ipaddress import IPv6Address as IPv6
+from ipaddress import ip_address, ip_network
 
 from twisted.internet.address import IPv4Address, IPv6Address
 

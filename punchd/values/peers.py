@@ -11,7 +11,8 @@ from attrs import frozen
 
 from punchd.errors import ConfigurationError
 
-#: A peer's or service's name: also usable as a DNS label's beginning, a file name, a command's word.
+#: A peer's or service's name: also usable as a DNS label's beginning, a file name, a command's
+#: word.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62})\Z")
 
 

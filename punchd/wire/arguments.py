@@ -16,7 +16,7 @@ from punchd.values.peers import PeerID, checkedName
 _DIGEST_LENGTH = 32
 
 
-class Name(amp.Argument):  # type: ignore[misc]
+class Name(amp.Argument):
     """
     A peer's, service's or strategy's name.
     """
@@ -31,7 +31,7 @@ class Name(amp.Argument):  # type: ignore[misc]
             raise ProtocolViolation(f"a bad name: {error}") from None
 
 
-class Line(amp.Argument):  # type: ignore[misc]
+class Line(amp.Argument):
     """
     Text for people: at most 400 characters, without control characters.
     """
@@ -44,7 +44,7 @@ class Line(amp.Argument):  # type: ignore[misc]
         return "".join(character if character.isprintable() else "?" for character in text)
 
 
-class Blob(amp.Argument):  # type: ignore[misc]
+class Blob(amp.Argument):
     """
     Bytes, of exactly or at most a given length.
     """
@@ -63,7 +63,7 @@ class Blob(amp.Argument):  # type: ignore[misc]
         return inString
 
 
-class ID(amp.Argument):  # type: ignore[misc]
+class ID(amp.Argument):
     """
     A L{PeerID}.
     """
@@ -77,7 +77,7 @@ class ID(amp.Argument):  # type: ignore[misc]
         return PeerID(inString)
 
 
-class IDs(amp.Argument):  # type: ignore[misc]
+class IDs(amp.Argument):
     """
     Up to L{IDs.MOST} L{PeerID}s.
     """
@@ -98,7 +98,7 @@ class IDs(amp.Argument):  # type: ignore[misc]
         )
 
 
-class Where(amp.Argument):  # type: ignore[misc]
+class Where(amp.Argument):
     """
     An address, packed.
     """
@@ -113,7 +113,7 @@ class Where(amp.Argument):  # type: ignore[misc]
             raise ProtocolViolation(str(error)) from None
 
 
-class Few(amp.ListOf):  # type: ignore[misc]
+class Few(amp.ListOf):
     """
     A list of at most so many elements.
     """
@@ -129,7 +129,7 @@ class Few(amp.ListOf):  # type: ignore[misc]
         return found
 
 
-class MappingKind(amp.Argument):  # type: ignore[misc]
+class MappingKind(amp.Argument):
     """
     A L{Mapping} by its RFC word; an unknown word is as good as none.
     """
@@ -142,7 +142,7 @@ class MappingKind(amp.Argument):  # type: ignore[misc]
         return known.get(inString)
 
 
-class StrategyVersion(amp.Argument):  # type: ignore[misc]
+class StrategyVersion(amp.Argument):
     """
     A strategy's name and version, as C{name/version}.
     """

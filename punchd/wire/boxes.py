@@ -15,15 +15,15 @@ from twisted.python.failure import Failure
 from punchd.errors import ProtocolViolation
 from punchd.wire.commands import ERRORS, FATAL
 
-#: The longest box, in bytes of keys and values. The largest honest one is a Hello that accepts 1,024
-#: peers (32 KiB).
+#: The longest box, in bytes of keys and values. The largest honest one is a Hello that accepts
+#: 1,024 peers (32 KiB).
 MAX_BOX = 48 * 1024
 
 #: Elements of a box.
 MAX_KEYS = 32
 
 
-class BoundedAMP(amp.AMP):  # type: ignore[misc]
+class BoundedAMP(amp.AMP):
     """
     One AMP connection. A box that is too large, or that no command fits, ends it with one call of
     C{onViolation}, and with an answer that says why where an answer is possible.
@@ -84,7 +84,7 @@ class BoundedAMP(amp.AMP):  # type: ignore[misc]
 
     def _count(self, string: bytes) -> None:
         self._boxBytes += len(string) + 2
-        if self._boxBytes > MAX_BOX or len(self._currentBox) > MAX_KEYS:
+        if self._boxBytes > MAX_BOX or len(self._currentBox or ()) > MAX_KEYS:
             raise ProtocolViolation("a box that is larger than any command")
 
     def dispatchCommand(self, box: amp.AmpBox) -> Deferred[amp.AmpBox]:
@@ -115,8 +115,9 @@ class BoundedAMP(amp.AMP):  # type: ignore[misc]
 
     def _end(self, violation: ProtocolViolation) -> None:
         self._tell(violation)
-        if self.transport is not None:
-            self.transport.abortConnection()
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
 
     def _tell(self, violation: ProtocolViolation) -> None:
         if not self._violated:

@@ -98,7 +98,7 @@ class Assist:
     port: int
 
 
-class _AssistArgument(amp.Argument):  # type: ignore[misc]
+class _AssistArgument(amp.Argument):
     def toString(self, inObject: Assist) -> bytes:
         return f"{inObject.host or ''}|{inObject.port}".encode("ascii")
 
@@ -109,7 +109,7 @@ class _AssistArgument(amp.Argument):  # type: ignore[misc]
         return Assist(host.decode("ascii", "replace") or None, int(port))
 
 
-class _Command(amp.Command):  # type: ignore[misc]
+class _Command(amp.Command):
     errors: ClassVar[dict[type[Exception], bytes]] = ERRORS
 
 

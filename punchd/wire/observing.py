@@ -1,8 +1,8 @@
 """
 The assist service's question and answer.
 
-A peer asks "under which address do you see this connection?" from a port of its choice; the token in
-the question says to the server whose port it is. The answer is hidden by the question's nonce,
+A peer asks "under which address do you see this connection?" from a port of its choice; the token
+in the question says to the server whose port it is. The answer is hidden by the question's nonce,
 because some NATs rewrite addresses that they find in payloads (RFC 8489, 14.2 has the same reason).
 """
 
