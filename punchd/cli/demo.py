@@ -119,7 +119,6 @@ def demo() -> int:
             react(_run, [Path(folder)])
         except SystemExit as ended:
             return int(ended.code or 0)
-    return 0
 
 
 def _run(reactor: Any, folder: Path) -> Deferred[None]:

@@ -44,6 +44,7 @@ class PunchedConnection(Protocol):
     ends itself unless it is authenticated by L{DEADLINE}; afterwards it belongs to whoever has its
     C{stream}.
 
+    @ivar connectedAt: when TCP was open, on the clock.
     @ivar ticket: C{None} while an accepted connection has not said which session it belongs to.
     @ivar stream: what the connection carries, once it is settled.
     """
@@ -59,7 +60,7 @@ class PunchedConnection(Protocol):
         self.way = way
         self.remote = remote
         self.ticket = ticket
-        self.began = clock.seconds()
+        self.connectedAt: float | None = None
         self._clock = clock
         self._findTicket = findTicket
         self._received = b""
@@ -81,6 +82,7 @@ class PunchedConnection(Protocol):
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+        self.connectedAt = self._clock.seconds()
         self._deadline = self._clock.callLater(DEADLINE, self._tooLate)
         if self.ticket is not None:
             self._greet(self.ticket)

@@ -110,6 +110,7 @@ class Connecting:
         if port is client.port:
             client.usedToward[peerID] += 1
         stream = None
+        began = client.clock.seconds()
         try:
             answer = await client.ask(
                 Introduce,
@@ -135,7 +136,12 @@ class Connecting:
                 stream = await self._punches.run(punch)
             finally:
                 client.report(punch.ticket.session, punch.wonBy, punch.seconds)
-            self._links.to(peer, peerID).opened(stream, punch)
+            link = self._links.to(peer, peerID)
+            link.opened(stream, punch)
+            link.seconds = {
+                "connected": (punch.connectedAt or 0.0) - began,
+                "elected": client.clock.seconds() - began,
+            }
             if port is client.port:
                 stream.whenOver().addCallback(lambda _: client.free(peerID))
             return stream

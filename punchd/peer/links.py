@@ -4,7 +4,7 @@ What is known of the paths to other peers, for people.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -24,6 +24,9 @@ class Link:
     @ivar strategy: which one opened the path.
     @ivar reason: why there is no direct path.
     @ivar outcomes: of the last introduction.
+    @ivar seconds: how long the last stream that we opened took, from the request for it: until its
+        TCP connection was there (C{connected}), and until the other end was proven and the stream
+        could be written to (C{elected}).
     """
 
     peer: str
@@ -31,6 +34,7 @@ class Link:
     strategy: str | None = None
     reason: str | None = None
     outcomes: Sequence[Outcome] = ()
+    seconds: Mapping[str, float] = field(factory=dict)
     _roundTrip: float | None = None
     _streams: list[Stream] = field(factory=list, init=False)
     _pastIn: int = field(default=0, init=False)
@@ -84,6 +88,7 @@ class Link:
             "streams": sum(1 for stream in self._streams if stream.service),
             "bytesIn": self._pastIn + sum(stream.bytesIn for stream in self._streams),
             "bytesOut": self._pastOut + sum(stream.bytesOut for stream in self._streams),
+            "seconds": {what: round(value, 6) for what, value in self.seconds.items()},
             "attempts": [outcome.toJSON() for outcome in self.outcomes],
         }
 

@@ -19,6 +19,7 @@ from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -79,6 +80,7 @@ class MasterClient(Service):
         present: Callable[[], Greeting],
         note: Callable[[str], None],
     ) -> None:
+        self.clock: IReactorTime = reactor
         self.join = join
         self.random = random
         self.entropy = entropy

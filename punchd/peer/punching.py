@@ -83,6 +83,7 @@ class Punch:
     @ivar note: takes a line for the timeline.
     @ivar outcomes: of the strategies that are done, in that order.
     @ivar wonBy: the name of the strategy that won.
+    @ivar connectedAt: when the winner's TCP connection was made, on the clock.
     """
 
     clock: IReactorTime
@@ -98,6 +99,7 @@ class Punch:
     service: str = ""
     outcomes: list[Outcome] = field(factory=list, init=False)
     wonBy: str | None = field(default=None, init=False)
+    connectedAt: float | None = field(default=None, init=False)
     _began: float = field(default=0.0, init=False)
     _starts: list[IDelayedCall] = field(factory=list, init=False)
     _grace: IDelayedCall | None = field(default=None, init=False)
@@ -273,6 +275,7 @@ class Punch:
         if self._isOver:
             connection.abort()
         elif self.ticket.side is Side.CALLER:
+            self.connectedAt = connection.connectedAt
             connection.stream.elect(self.service)
             self._win(connection.stream, strategy)
 
