@@ -104,7 +104,8 @@ class _AssistArgument(amp.Argument):
 
     def fromString(self, inString: bytes) -> Assist:
         host, bar, port = inString.partition(b"|")
-        if not bar or not port.isdigit() or not 0 < int(port) < 65536 or len(host) > 255:
+        isPort = port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
+        if not bar or not isPort or len(host) > 255:
             raise ProtocolViolation(f"a bad assist endpoint: {inString[:80]!r}")
         return Assist(host.decode("ascii", "replace") or None, int(port))
 
