@@ -211,8 +211,8 @@ class Punch:
 
     def _fail(self) -> None:
         self._grace = None
-        self._finish()
         result, self._result = self._result, None
+        self._finish()
         if result is not None:
             reason = "" if self.outcomes else "no strategy that both peers have applies"
             result.errback(NoPath(self.ticket.who, tuple(self.outcomes), reason))
