@@ -1,0 +1,241 @@
+"""
+C{docs/reference/vectors.json} against the code, in both directions.
+"""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import StringTransport
+from twisted.protocols import amp
+
+from punchd import errors
+from punchd.values.addresses import Address, makeAddress, packAddress, unpackAddress
+from punchd.values.nat import Mapping
+from punchd.values.peers import PeerID
+from punchd.wire import boxes, commands, frames, observing, preamble, versions
+from punchd.wire.boxes import BoundedAMP
+
+VECTORS: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "docs/reference/vectors.json").read_text("utf-8")
+)
+
+
+def bytesOf(vector: dict[str, Any]) -> bytes:
+    return b"".join(bytes.fromhex(piece) for piece, _ in vector["bytes"])
+
+
+def each(kind: str, *names: str) -> Any:
+    """
+    One test for each vector of that kind.
+    """
+    vectors = VECTORS[kind]
+    labels = [
+        "-".join([str(number), *(str(vector.get(name)) for name in names)])
+        for number, vector in enumerate(vectors)
+    ]
+    return pytest.mark.parametrize("vector", vectors, ids=labels)
+
+
+def addressOf(value: dict[str, Any] | None) -> Address | None:
+    return None if value is None else makeAddress(value["host"], value["port"])
+
+
+def test_theConstantsAreThoseOfTheCode() -> None:
+    assert VECTORS["constants"] == {
+        "alpn": {"master": versions.MASTER_ALPN.decode(), "link": versions.LINK_ALPN.decode()},
+        "versions": {
+            "master": versions.MASTER_VERSION,
+            "oldest master": versions.OLDEST_MASTER_VERSION,
+            "preamble": versions.PREAMBLE_VERSION,
+            "assist": versions.ASSIST_VERSION,
+        },
+        "lengths": {
+            "preamble": preamble.PREAMBLE_LENGTH,
+            "session": preamble.SESSION_LENGTH,
+            "nonce": preamble.NONCE_LENGTH,
+            "question": observing.QUESTION_LENGTH,
+            "token": observing.TOKEN_LENGTH,
+            "mask": observing.MASK_LENGTH,
+            "answer head": observing.ANSWER_HEAD_LENGTH,
+            "frame head": frames.HEAD_LENGTH,
+            "longest control payload": frames.MAX_CONTROL,
+            "longest data payload": frames.MAX_DATA,
+            "longest box": boxes.MAX_BOX,
+            "most keys of a box": boxes.MAX_KEYS,
+            "longest message": commands.MOST_BODY,
+        },
+    }
+
+
+@each("addresses")
+def test_addressIsPackedAndUnpacked(vector: dict[str, Any]) -> None:
+    address = addressOf(vector["address"])
+    assert address is not None
+    assert packAddress(address) == bytesOf(vector)
+    assert unpackAddress(bytesOf(vector)) == address
+
+
+@each("preambles", "side")
+def test_preambleIsPackedAndUnpacked(vector: dict[str, Any]) -> None:
+    value = preamble.Preamble(
+        preamble.Side[vector["side"].upper()],
+        bytes.fromhex(vector["session"]),
+        bytes.fromhex(vector["nonce"]),
+    )
+    assert value.pack() == bytesOf(vector)
+    assert preamble.Preamble.unpack(bytesOf(vector)) == value
+
+
+@each("preambles refused", "why")
+def test_noPreambleIsRefused(vector: dict[str, Any]) -> None:
+    with pytest.raises(getattr(errors, vector["error"])):
+        preamble.Preamble.unpack(bytesOf(vector))
+
+
+@each("questions")
+def test_questionIsPackedAndUnpacked(vector: dict[str, Any]) -> None:
+    value = observing.Question(bytes.fromhex(vector["token"]), bytes.fromhex(vector["mask"]))
+    assert value.pack() == bytesOf(vector)
+    assert observing.Question.unpack(bytesOf(vector)) == value
+
+
+@each("answers")
+def test_answerIsPackedAndUnpacked(vector: dict[str, Any]) -> None:
+    mask, observed, packed = bytes.fromhex(vector["mask"]), vector["observed"], bytesOf(vector)
+    assert observing.packAnswer(addressOf(observed), mask) == packed
+    assert observing.answerLength(packed[: observing.ANSWER_HEAD_LENGTH]) == len(packed)
+    if observed is None:
+        with pytest.raises(errors.Refused):
+            observing.unpackAnswer(packed, mask)
+    else:
+        assert observing.unpackAnswer(packed, mask) == addressOf(observed)
+
+
+@each("frames", "kind")
+def test_frameIsPackedAndRead(vector: dict[str, Any]) -> None:
+    kind, payload = frames.Kind[vector["kind"]], bytes.fromhex(vector["payload"])
+    assert frames.packFrame(kind, payload) == bytesOf(vector)
+    assert list(frames.FrameReader().read(bytesOf(vector))) == [(kind, payload)]
+
+
+@each("frames refused", "why")
+def test_noFrameIsRefused(vector: dict[str, Any]) -> None:
+    with pytest.raises(errors.ProtocolViolation):
+        list(frames.FrameReader().read(bytesOf(vector)))
+
+
+def test_everyKindOfFrameHasAVector() -> None:
+    assert {vector["kind"] for vector in VECTORS["frames"]} == set(frames.Kind.__members__)
+
+
+COMMANDS: dict[str, Any] = {
+    command.commandName.decode(): command
+    for _, command in inspect.getmembers(commands, inspect.isclass)
+    if issubclass(command, amp.Command) and not command.__name__.startswith("_")
+}
+
+#: What a vector's argument stands for in the code, where that is not the value itself.
+VALUES = {
+    "accepts": lambda ids: frozenset(map(PeerID.parse, ids)),
+    "assists": lambda texts: [
+        commands.Assist(host or None, int(port))
+        for host, _, port in (text.partition("|") for text in texts)
+    ],
+    "body": bytes.fromhex,
+    "caller": PeerID.parse,
+    "hosts": lambda hosts: list(map(addressOf, hosts)),
+    "mapping": Mapping,
+    "observed": addressOf,
+    "own": addressOf,
+    "peer": PeerID.parse,
+    "reflexive": addressOf,
+    "session": bytes.fromhex,
+    "strategies": lambda texts: [
+        (name, int(version)) for name, _, version in (text.partition("/") for text in texts)
+    ],
+    "token": bytes.fromhex,
+    "tokens": lambda tokens: list(map(bytes.fromhex, tokens)),
+}
+
+
+def argumentsOf(vector: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if value is None else VALUES.get(name, lambda same: same)(value)
+        for name, value in vector["arguments"].items()
+    }
+
+
+def tagOf(vector: dict[str, Any]) -> dict[str, str]:
+    """
+    The keys of a box beside the arguments.
+    """
+    if vector["box"] == "answer":
+        return {"_answer": vector["tag"]}
+    return {
+        "_command": vector["command"],
+        **({} if vector["tag"] is None else {"_ask": vector["tag"]}),
+    }
+
+
+@each("boxes", "command", "box")
+def test_boxIsWritten(vector: dict[str, Any]) -> None:
+    command, arguments = COMMANDS[vector["command"]], argumentsOf(vector)
+    make = command.makeArguments if vector["box"] == "question" else command.makeResponse
+    # AMP takes Nones for optional arguments only.
+    box = make({name: value for name, value in arguments.items() if value is not None}, None)
+    for key, value in tagOf(vector).items():
+        box[key.encode()] = value.encode()
+    assert box.serialize() == bytesOf(vector)
+
+
+@each("boxes", "command", "box")
+def test_boxIsRead(vector: dict[str, Any]) -> None:
+    command = COMMANDS[vector["command"]]
+    [box] = amp.parseString(bytesOf(vector))
+    for key, value in tagOf(vector).items():
+        assert box.pop(key.encode()) == value.encode()
+    parse = command.parseArguments if vector["box"] == "question" else command.parseResponse
+    assert parse(box, None) == argumentsOf(vector)
+
+
+def test_everyCommandHasVectorsForItsQuestionAndAnswer() -> None:
+    expected = {
+        (name, box)
+        for name, command in COMMANDS.items()
+        for box in (["question", "answer"] if command.requiresAnswer else ["question"])
+    }
+    assert {(vector["command"], vector["box"]) for vector in VECTORS["boxes"]} == expected
+
+
+def test_aConnectionWritesTheFirstQuestionAsInTheVectors() -> None:
+    """
+    So nothing between a command and the transport adds or changes a byte.
+    """
+    [vector, *_] = VECTORS["boxes"]
+    transport = StringTransport()
+    connection = BoundedAMP(amp.CommandLocator(), pytest.fail)
+    connection.makeConnection(transport)
+    connection.callRemote(COMMANDS[vector["command"]], **argumentsOf(vector))
+    assert transport.value() == bytesOf(vector)
+
+
+@each("errors", "error")
+def test_errorIsWrittenAndRead(vector: dict[str, Any]) -> None:
+    kind: type[Exception] = getattr(errors, vector["error"])
+    code = commands.ERRORS[kind]
+    box = amp.AmpBox(
+        _error=vector["tag"].encode(),
+        _error_code=code,
+        _error_description=vector["description"].encode(),
+    )
+    assert box.serialize() == bytesOf(vector)
+    assert commands.Introduce.reverseErrors[code] is kind
+
+
+def test_everyErrorHasAVector() -> None:
+    assert {vector["code"].encode() for vector in VECTORS["errors"]} == set(
+        commands.ERRORS.values()
+    )
