@@ -1,0 +1,133 @@
+"""
+Peers that exist only in memory, for the tests of the server.
+"""
+
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.protocols import amp
+from zope.interface import implementer
+
+from punchd.interfaces import IObserver
+from punchd.server.sessions import Session
+from punchd.values.addresses import Address
+from punchd.values.happenings import Happening
+from punchd.values.parties import Offer
+from punchd.values.peers import PeerID
+
+
+def peerID(number: int) -> PeerID:
+    """
+    One of as many peer IDs as are needed.
+    """
+    return PeerID(bytes([number]) * 32)
+
+
+def public(number: int, port: int = 5000) -> Address:
+    """
+    One of as many public addresses as are needed (RFC 5737).
+    """
+    return IPv4Address("TCP", f"198.51.100.{number}", port)
+
+
+def private(number: int, port: int = 5000) -> Address:
+    return IPv4Address("TCP", f"192.168.1.{number}", port)
+
+
+@define(eq=False)
+class PretendedLine:
+    """
+    A master connection that remembers what was sent and at what time, and answers when told.
+    """
+
+    clock: Clock
+    sent: list[tuple[float, type[amp.Command], dict[str, Any]]] = field(factory=list)
+    answers: list[Deferred[Any]] = field(factory=list)
+    closed: list[str] = field(factory=list)
+    isLoggedIn: bool = False
+
+    def callRemote(self, commandType: type[amp.Command], **arguments: Any) -> Any:
+        self.sent.append((self.clock.seconds(), commandType, arguments))
+        if not commandType.requiresAnswer:
+            return None
+        answer: Deferred[Any] = Deferred()
+        self.answers.append(answer)
+        return answer
+
+    def loggedIn(self) -> None:
+        self.isLoggedIn = True
+
+    def close(self, reason: str) -> None:
+        self.closed.append(reason)
+
+    def heard(self, commandType: type[amp.Command]) -> list[dict[str, Any]]:
+        """
+        The arguments of each command of this type that was sent.
+        """
+        return [arguments for _, sent, arguments in self.sent if sent is commandType]
+
+
+@implementer(IObserver)
+@define
+class Watcher:
+    """
+    Remembers what happened.
+    """
+
+    seen: list[Happening] = field(factory=list)
+
+    def happened(self, happening: Happening) -> None:
+        self.seen.append(happening)
+
+    @property
+    def steps(self) -> list[str]:
+        return [happening.step for happening in self.seen]
+
+
+@define
+class Counter:
+    """
+    Entropy that is none: 1, 2, 3…
+    """
+
+    last: int = 0
+
+    def __call__(self, length: int) -> bytes:
+        self.last += 1
+        return self.last.to_bytes(length, "big")
+
+
+def makeSession(
+    clock: Clock,
+    number: int,
+    *,
+    name: str = "",
+    accepts: frozenset[PeerID] = frozenset(),
+    hosts: tuple[Address, ...] = (),
+    oneWay: float | None = None,
+    observed: Address | None = None,
+) -> Session:
+    """
+    The session of a peer that has just logged in.
+    """
+    session = Session(
+        peerID(number),
+        name or f"peer{number}",
+        observed or public(number),
+        PretendedLine(clock),
+        Offer(None, hosts, (("lan", 1),)),
+        accepts,
+        clock.seconds(),
+    )
+    if oneWay is not None:
+        session.pinged(0.0)
+        session.ponged(2 * oneWay)
+    return session
+
+
+def lineOf(session: Session) -> PretendedLine:
+    assert isinstance(session.line, PretendedLine)
+    return session.line

@@ -1,0 +1,456 @@
+"""
+Tests for L{punchd.server.conversation}.
+"""
+
+from typing import Any
+
+import pytest
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, Logger
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from punchd.errors import PunchdError, Unreachable
+from punchd.interfaces import IRegistry
+from punchd.server.conversation import LOGIN_PATIENCE, Conversation, Exchange, Stage
+from punchd.server.introductions import Introductions
+from punchd.server.limits import Complaints
+from punchd.server.observations import Observations
+from punchd.server.registry.memory import MemoryRegistry
+from punchd.server.sessions import SILENCE, Population
+from punchd.values.addresses import Address
+from punchd.values.peers import PeerID
+from punchd.wire.commands import (
+    ERRORS,
+    FATAL,
+    MOST_TOKENS,
+    Assist,
+    Farewell,
+    Hello,
+    Introduce,
+    Introduction,
+    Ping,
+    Report,
+    Tell,
+    Tokens,
+    Told,
+    Update,
+)
+from tests.unit.server.pretending import (
+    Counter,
+    PretendedLine,
+    Watcher,
+    peerID,
+    private,
+    public,
+)
+
+
+@implementer(IRegistry)
+@define
+class SlowRegistry:
+    """
+    Answers when told.
+    """
+
+    claims: list[Deferred[None]] = field(factory=list)
+
+    def claim(self, name: str, peerID: PeerID) -> Deferred[None]:
+        self.claims.append(Deferred())
+        return self.claims[-1]
+
+    def owner(self, name: str) -> Deferred[PeerID | None]:
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+@define
+class World:
+    """
+    A server without sockets.
+    """
+
+    registry: Any = field(factory=MemoryRegistry)
+    clock: Clock = field(factory=Clock)
+    watcher: Watcher = field(factory=Watcher)
+    events: list[LogEvent] = field(factory=list)
+    exchange: Exchange = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        population = Population()
+        self.exchange = Exchange(
+            self.clock,
+            self.registry,
+            self.watcher,
+            Complaints(Logger(observer=self.events.append)),
+            population,
+            Introductions(self.clock, Counter(), population, self.watcher),
+            Observations(self.clock, Counter()),
+            [Assist(None, 7762)],
+        )
+
+    def connect(self, number: int, observed: Address | None = None) -> Conversation:
+        line = PretendedLine(self.clock)
+        conversation = Conversation(self.exchange, line, observed or public(number))
+        conversation.peerID = peerID(number)
+        return conversation
+
+    def logIn(self, number: int, name: str = "", accepts: tuple[int, ...] = ()) -> Conversation:
+        conversation = self.connect(number)
+        answers: list[Any] = []
+        hello(conversation, name or f"peer{number}", accepts).addCallback(answers.append)
+        assert answers
+        self.clock.advance(0)
+        return conversation
+
+
+def ask(
+    conversation: Conversation, command: type[amp.Command], **arguments: Any
+) -> Deferred[dict[str, Any]]:
+    """
+    Send a command as if over the wire, and return what comes back.
+    """
+    box = command.makeArguments(arguments, None)
+    answered: Deferred[Any] = conversation.locateResponder(command.commandName)(box)
+    return answered.addCallback(lambda answer: command.parseResponse(answer, None))
+
+
+def hello(
+    conversation: Conversation,
+    name: str = "alice",
+    accepts: tuple[int, ...] = (),
+    hosts: tuple[Address, ...] = (),
+    version: int = 1,
+    oldest: int = 1,
+) -> Deferred[dict[str, Any]]:
+    return ask(
+        conversation,
+        Hello,
+        version=version,
+        oldest=oldest,
+        name=name,
+        accepts=frozenset(peerID(number) for number in accepts),
+        hosts=list(hosts),
+        mapping=None,
+        strategies=[("lan", 1)],
+    )
+
+
+def answerOf(answered: Deferred[Any]) -> Any:
+    answers: list[Any] = []
+    answered.addCallback(answers.append)
+    (answer,) = answers
+    return answer
+
+
+def errorOf(answered: Deferred[Any]) -> type[Exception]:
+    """
+    Which of punchd's errors came back.
+    """
+    failures: list[Failure] = []
+    answered.addErrback(failures.append)
+    (failure,) = failures
+    failure.trap(amp.RemoteAmpError)
+    byCode = {code: error for error, code in ERRORS.items()}
+    return byCode[failure.value.errorCode]
+
+
+def lineOf(conversation: Conversation) -> PretendedLine:
+    assert isinstance(conversation.line, PretendedLine)
+    return conversation.line
+
+
+class TestHello:
+    def test_itIsAnsweredWithWhatThePeerNeeds(self) -> None:
+        world = World()
+        conversation = world.connect(1)
+        assert answerOf(hello(conversation)) == {
+            "version": 1,
+            "observed": public(1),
+            "assists": [Assist(None, 7762)],
+        }
+        assert lineOf(conversation).isLoggedIn
+
+    def test_versionsWithoutACommonOneAreNamed(self) -> None:
+        world = World()
+        failures: list[Failure] = []
+        hello(world.connect(1), version=9, oldest=8).addErrback(failures.append)
+        error = failures[0].value
+        assert error.errorCode in FATAL.values()
+        assert "1 to 1" in error.description
+        assert "8 to 9" in error.description
+
+    def test_aNameOfAnotherKeyIsRefused(self) -> None:
+        world = World()
+        world.logIn(1, "bob")
+        conversation = world.connect(2)
+        failures: list[Failure] = []
+        hello(conversation, "bob").addErrback(failures.append)
+        assert failures[0].value.description == (
+            "the name 'bob' belongs to another key on this server"
+        )
+        assert world.exchange.population.get(peerID(2)) is None
+
+    def test_afterARefusalAnotherNameMayBeTried(self) -> None:
+        world = World()
+        world.logIn(1, "bob")
+        conversation = world.connect(2)
+        errorOf(hello(conversation, "bob"))
+        answerOf(hello(conversation, "carol"))
+        assert conversation.stage is Stage.REGISTERED
+
+    def test_oneKeyMayHaveSeveralNames(self) -> None:
+        world = World()
+        world.logIn(1, "bob")
+        world.logIn(1, "robert")
+        world.logIn(1, "bob")
+        assert len(world.exchange.population) == 1
+
+    def test_aSecondLoginReplacesTheFirstAtOnce(self) -> None:
+        world = World()
+        first = world.logIn(1)
+        second = world.logIn(1)
+        assert lineOf(first).closed == ["another connection of the same key has taken over"]
+        assert world.exchange.population.get(peerID(1)) is second.session
+
+    def test_theEndOfTheFirstDoesNotEndTheSecond(self) -> None:
+        world = World()
+        first = world.logIn(1)
+        second = world.logIn(1)
+        first.end("replaced")
+        assert world.exchange.population.get(peerID(1)) is second.session
+
+    def test_aSecondHelloIsAViolation(self) -> None:
+        world = World()
+        assert errorOf(hello(world.logIn(1))).__name__ == "ProtocolViolation"
+
+    def test_aHelloWhileAnotherIsUnderWayIsAViolation(self) -> None:
+        registry = SlowRegistry()
+        conversation = World(registry).connect(1)
+        hello(conversation)
+        assert errorOf(hello(conversation)).__name__ == "ProtocolViolation"
+
+    def test_aBrokenRegistryIsToldToThePeerAndToTheOperator(self) -> None:
+        registry = SlowRegistry()
+        world = World(registry)
+        conversation = world.connect(1)
+        answered = hello(conversation)
+        error = Unreachable("the registry cannot")
+        error.__cause__ = OSError("no space left on device")
+        registry.claims[0].errback(Failure(error))
+        assert errorOf(answered) is Unreachable
+        (event,) = world.events
+        assert event["text"] == "the registry does not work: no space left on device"
+        assert conversation.stage is Stage.STRANGER
+
+    def test_aConnectionLostMeanwhileIsNotRegistered(self) -> None:
+        registry = SlowRegistry()
+        world = World(registry)
+        conversation = world.connect(1)
+        answered = hello(conversation)
+        conversation.end("lost")
+        registry.claims[0].callback(None)
+        assert errorOf(answered) is Unreachable
+        assert len(world.exchange.population) == 0
+
+    def test_aConnectionLostMeanwhileStaysOverWhenTheRegistryFails(self) -> None:
+        registry = SlowRegistry()
+        conversation = World(registry).connect(1)
+        answered = hello(conversation)
+        conversation.end("lost")
+        registry.claims[0].errback(Failure(Unreachable("no")))
+        errorOf(answered)
+        assert conversation.stage is Stage.OVER
+
+    def test_theObserverHearsOfIt(self) -> None:
+        world = World()
+        world.logIn(1, "alice")
+        world.logIn(1, "alice").end("silent")
+        assert world.watcher.steps == [
+            "alice (010101010101…) logs in from 198.51.100.1:5000",
+            "alice (010101010101…) logs in from 198.51.100.1:5000, instead of 198.51.100.1:5000",
+            "alice is gone: silent",
+        ]
+
+    def test_aPingFollowsTheAnswer(self) -> None:
+        world = World()
+        conversation = world.connect(1)
+        hello(conversation)
+        assert lineOf(conversation).heard(Ping) == []
+        world.clock.advance(0)
+        assert lineOf(conversation).heard(Ping) == [{}]
+
+
+class TestBeforeHello:
+    @pytest.mark.parametrize(
+        ("command", "arguments"),
+        [
+            (Ping, {}),
+            (Tokens, {"count": 1}),
+            (Update, {"accepts": frozenset(), "hosts": [], "strategies": []}),
+            (Introduce, {"peer": peerID(2), "hosts": [], "strategies": []}),
+            (Tell, {"session": bytes(16), "strategy": "lan", "body": b""}),
+            (Report, {"session": bytes(16), "seconds": 1.0}),
+        ],
+    )
+    def test_everyOtherCommandIsAViolation(
+        self, command: type[amp.Command], arguments: dict[str, Any]
+    ) -> None:
+        conversation = World().connect(1)
+        assert errorOf(ask(conversation, command, **arguments)).__name__ == "ProtocolViolation"
+
+    def test_patienceEnds(self) -> None:
+        conversation = World().connect(1)
+        assert conversation.lateness(LOGIN_PATIENCE - 0.1) is None
+        assert "not logged in" in (conversation.lateness(LOGIN_PATIENCE) or "")
+
+    def test_patienceEndsForASlowRegistryToo(self) -> None:
+        conversation = World(SlowRegistry()).connect(1)
+        hello(conversation)
+        assert conversation.lateness(LOGIN_PATIENCE) is not None
+
+
+class TestAfterTheEnd:
+    def test_commandsAreRefused(self) -> None:
+        conversation = World().logIn(1)
+        conversation.end("replaced")
+        assert errorOf(ask(conversation, Ping)) is Unreachable
+
+    def test_nothingIsDue(self) -> None:
+        conversation = World().logIn(1)
+        conversation.end("replaced")
+        conversation.ping()
+        assert conversation.lateness(1000) is None
+
+    def test_itEndsOnce(self) -> None:
+        world = World()
+        conversation = world.logIn(1)
+        conversation.end("a")
+        conversation.end("b")
+        assert [step for step in world.watcher.steps if "gone" in step] == ["peer1 is gone: a"]
+
+    def test_tokensAndIntroductionsEndWithIt(self) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2, accepts=(1,))
+        answerOf(ask(alice, Introduce, peer=peerID(2), hosts=[], strategies=[]))
+        answerOf(ask(bob, Tokens, count=2))
+        bob.end("lost")
+        assert len(world.exchange.introductions) == 0
+        assert not world.exchange.observations._byToken
+
+
+class TestALiveSession:
+    def test_silenceEndsIt(self) -> None:
+        world = World()
+        conversation = world.logIn(1)
+        lineOf(conversation).answers[0].callback({})
+        world.clock.advance(SILENCE - 1)
+        conversation.heard()
+        assert conversation.lateness(world.clock.seconds() + 1) is None
+        assert conversation.lateness(world.clock.seconds() + SILENCE) is not None
+
+    def test_theAnswerToAPingTellsTheWay(self) -> None:
+        world = World()
+        conversation = world.logIn(1)
+        world.clock.advance(0.08)
+        lineOf(conversation).answers[0].callback({})
+        assert conversation.session is not None
+        assert conversation.session.oneWay == pytest.approx(0.04)
+
+    def test_aPingThatFailsIsNoError(self) -> None:
+        conversation = World().logIn(1)
+        lineOf(conversation).answers[0].errback(Failure(Unreachable("lost")))
+
+    def test_aLateAnswerAfterTheEndIsNoError(self) -> None:
+        conversation = World().logIn(1)
+        conversation.end("lost")
+        lineOf(conversation).answers[0].callback({})
+
+    def test_itAnswersPings(self) -> None:
+        assert answerOf(ask(World().logIn(1), Ping)) == {}
+
+    def test_anUpdateChangesTheOfferAndWhoIsAccepted(self) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2)
+        answerOf(
+            ask(
+                bob,
+                Update,
+                accepts=frozenset({peerID(1)}),
+                hosts=[public(2, 9), private(2), public(3)],
+                mapping=None,
+                strategies=[("sequential", 2)],
+            )
+        )
+        answer = answerOf(ask(alice, Introduce, peer=peerID(2), hosts=[], strategies=[]))
+        assert answer["strategies"] == [("sequential", 2)]
+        assert answer["hosts"] == [public(2, 9)]
+
+    @pytest.mark.parametrize(("count", "given"), [(1, 1), (0, 0), (-5, 0), (99, MOST_TOKENS)])
+    def test_aFewTokensAreGivenAtATime(self, count: int, given: int) -> None:
+        answer = answerOf(ask(World().logIn(1), Tokens, count=count))
+        assert len(set(answer["tokens"])) == given
+
+    def test_aTokenNamesAnotherPortForAnIntroduction(self) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2, accepts=(1,))
+        (token,) = answerOf(ask(alice, Tokens, count=1))["tokens"]
+        world.exchange.observations.show(token, public(1, 7777))
+        answer = answerOf(
+            ask(alice, Introduce, peer=peerID(2), token=token, hosts=[], strategies=[])
+        )
+        assert answer["own"] == public(1, 7777)
+        (told,) = lineOf(bob).heard(Introduction)
+        assert told["reflexive"] == public(1, 7777)
+
+    def test_anothersTokenIsRefused(self) -> None:
+        world = World()
+        mallory, bob = world.logIn(1), world.logIn(2, accepts=(1,))
+        (token,) = answerOf(ask(bob, Tokens, count=1))["tokens"]
+        world.exchange.observations.show(token, public(2, 7777))
+        error = errorOf(
+            ask(mallory, Introduce, peer=peerID(2), token=token, hosts=[], strategies=[])
+        )
+        assert error.__name__ == "Refused"
+        assert lineOf(bob).heard(Introduction) == []
+
+    def test_aMessageCarriesTheAddressOfItsToken(self) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2, accepts=(1,))
+        session = answerOf(ask(alice, Introduce, peer=peerID(2), hosts=[], strategies=[]))[
+            "session"
+        ]
+        (token,) = answerOf(ask(bob, Tokens, count=1))["tokens"]
+        world.exchange.observations.show(token, public(2, 7777))
+        answerOf(ask(bob, Tell, session=session, strategy="lan", body=b"hi", token=token))
+        assert [told["observed"] for told in lineOf(alice).heard(Told)] == [public(2, 7777)]
+
+    def test_aReportEndsTheIntroduction(self) -> None:
+        world = World()
+        alice, _ = world.logIn(1), world.logIn(2, accepts=(1,))
+        session = answerOf(ask(alice, Introduce, peer=peerID(2), hosts=[], strategies=[]))[
+            "session"
+        ]
+        answerOf(ask(alice, Report, session=session, strategy=None, seconds=float("nan")))
+        assert world.watcher.steps[-1].startswith("peer1 reports: no strategy connected")
+        assert errorOf(ask(alice, Report, session=session, seconds=1.0)).__name__ == "Refused"
+
+
+def test_aRegistryThatFailsOtherwiseIsABugThatIsSeen() -> None:
+    class Broken(MemoryRegistry):
+        def claim(self, name: str, peerID: PeerID) -> Deferred[None]:
+            return fail(ZeroDivisionError())
+
+    failures: list[Failure] = []
+    hello(World(Broken()).connect(1)).addErrback(failures.append)
+    assert failures[0].check(ZeroDivisionError)
+    assert not failures[0].check(PunchdError)
+
+
+def test_farewellWantsNoAnswer() -> None:
+    assert not Farewell.requiresAnswer
