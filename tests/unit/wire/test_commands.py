@@ -1,0 +1,153 @@
+"""
+Tests for L{punchd.wire.commands}.
+"""
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionLost
+from twisted.protocols import amp
+
+from punchd.errors import (
+    IncompatibleVersions,
+    NotTrusted,
+    Overlapping,
+    ProtocolViolation,
+    PunchdError,
+    Refused,
+    UnknownPeer,
+    Unreachable,
+)
+from punchd.values.nat import Mapping
+from punchd.values.parties import Offer
+from punchd.values.peers import PeerID
+from punchd.wire.commands import (
+    ERRORS,
+    FATAL,
+    MOST_HOSTS,
+    Assist,
+    Farewell,
+    Hello,
+    Introduce,
+    Introduction,
+    Report,
+    Tell,
+    Tokens,
+    Told,
+    Update,
+    errorFrom,
+    offerArguments,
+    offerFrom,
+)
+from tests.unit.values.addressing import ADDRESSES
+from tests.unit.wire.test_arguments import NAMES
+
+OFFERS = st.builds(
+    Offer,
+    st.none() | st.sampled_from(Mapping),
+    st.lists(ADDRESSES, max_size=MOST_HOSTS).map(tuple),
+    st.lists(st.tuples(NAMES, st.integers(0, 99)), max_size=32).map(tuple),
+)
+
+COMMANDS = [Hello, Update, Tokens, Introduce, Introduction, Tell, Told, Report, Farewell]
+
+
+def roundTrip(command: type[amp.Command], arguments: dict[str, Any]) -> dict[str, Any]:
+    parsed: dict[str, Any] = command.parseArguments(command.makeArguments(arguments, None), None)
+    return parsed
+
+
+@given(OFFERS)
+def test_anOfferArrives(offer: Offer) -> None:
+    sent = {"accepts": frozenset[PeerID](), **offerArguments(offer)}
+    assert offerFrom(roundTrip(Update, sent)) == offer
+
+
+@given(
+    st.none() | st.from_regex(r"[a-z0-9.:-]{1,40}", fullmatch=True),
+    st.integers(1, 65535),
+)
+def test_anAssistEndpointArrives(host: str | None, port: int) -> None:
+    argument: Any = dict(Hello.response)[b"assists"]
+    assert argument.fromString(argument.toString([Assist(host, port)])) == [Assist(host, port)]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        b"",
+        b"host",
+        b"host|",
+        b"|0",
+        b"|65536",
+        b"|-1",
+        b"|x",
+        b"h" * 256 + b"|1",
+        b"|" + b"9" * 5000,
+    ],
+)
+def test_aBadAssistEndpointIsAViolation(endpoint: bytes) -> None:
+    argument: Any = dict(Hello.response)[b"assists"]
+    sent = len(endpoint).to_bytes(2, "big") + endpoint
+    with pytest.raises(ProtocolViolation):
+        argument.fromString(sent)
+
+
+@given(st.sampled_from(COMMANDS), st.lists(st.binary(max_size=60), min_size=8, max_size=8))
+def test_garbageInACommandRaisesNothingUnforeseen(command: Any, values: list[bytes]) -> None:
+    names = [name for name, _ in command.arguments]
+    box = amp.AmpBox(dict(zip(names, values, strict=False)))
+    # BoundedAMP ends the connection for each of these.
+    with contextlib.suppress(PunchdError, ValueError, KeyError, amp.AmpError):
+        command.parseArguments(box, None)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_theErrorsOfACommandAreThoseOfTheTable(command: Any) -> None:
+    assert set(command.errors) == set(ERRORS)
+
+
+def test_fatalErrorsAreInTheTable() -> None:
+    assert FATAL.items() <= ERRORS.items()
+
+
+def test_aMissingTokenArrivesAsNone() -> None:
+    sent = {"session": bytes(16), "strategy": "lan", "body": b"hello"}
+    assert roundTrip(Tell, sent)["token"] is None
+
+
+def test_aMessageIsBounded() -> None:
+    box = Tell.makeArguments({"session": bytes(16), "strategy": "lan", "body": bytes(1025)}, None)
+    with pytest.raises(ProtocolViolation):
+        Tell.parseArguments(box, None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProtocolViolation("x"),
+        IncompatibleVersions("x"),
+        UnknownPeer("x"),
+        Overlapping("x"),
+        Refused("x"),
+        Unreachable("x"),
+        NotTrusted("x"),
+    ],
+)
+def test_anErrorOfOursStaysWhatItIs(error: PunchdError) -> None:
+    assert errorFrom(error) is error
+
+
+def test_anErrorOfAnotherVersionIsARefusalWithItsText() -> None:
+    error = errorFrom(amp.RemoteAmpError(b"NEW_KIND", "the moon is full"))
+    assert isinstance(error, Refused)
+    assert "the moon is full" in str(error)
+
+
+def test_aLostConnectionMeansUnreachable() -> None:
+    error = errorFrom(ConnectionLost("gone"))
+    assert isinstance(error, Unreachable)
+    assert "gone" in str(error)
