@@ -4,6 +4,7 @@ Internet addresses: as text, as bytes, and how far each reaches.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
@@ -122,6 +123,7 @@ def splitHostPort(text: str, defaultPort: int | None = None) -> tuple[str, int]:
         if defaultPort is None or not text:
             raise ConfigurationError(f"expected HOST:PORT, not {text!r}")
         return text, defaultPort
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    # Not isdigit(), which takes the digits of all the world's scripts.
+    if not host or re.fullmatch(r"[0-9]{1,5}", port) is None or not 0 < int(port) < 65536:
         raise ConfigurationError(f"expected HOST:PORT with a port from 1 to 65535, not {text!r}")
     return host, int(port)
