@@ -1,0 +1,110 @@
+"""
+Tests for L{punchd.values.parties}: situations, and whom a peer dials on a server's word.
+"""
+
+import pytest
+
+from punchd.values.addresses import makeAddress
+from punchd.values.parties import (
+    LocalAddressPolicy,
+    Offer,
+    Party,
+    Situation,
+    isShareableHost,
+)
+
+PUBLIC = "198.51.100.1"
+
+# Seen by the server as, told to dial, allowed.
+REFLEXIVE = [
+    (PUBLIC, "203.0.113.9", True),
+    (PUBLIC, PUBLIC, True),
+    (PUBLIC, "2001:db8::9", True),
+    (PUBLIC, "192.168.1.7", False),
+    (PUBLIC, "100.64.0.7", False),
+    (PUBLIC, "127.0.0.1", False),
+    (PUBLIC, "169.254.169.254", False),
+    (PUBLIC, "224.0.0.1", False),
+    (PUBLIC, "255.255.255.255", False),
+    (PUBLIC, "0.0.0.0", False),
+    (PUBLIC, "::1", False),
+    (PUBLIC, "ff02::1", False),
+    ("192.168.1.2", "192.168.1.7", True),
+    ("192.168.1.2", "203.0.113.9", True),
+    ("192.168.1.2", "127.0.0.1", False),
+    ("192.168.1.2", "169.254.169.254", False),
+    ("127.0.0.1", "127.0.0.1", True),
+    ("127.0.0.1", "192.168.1.7", True),
+    ("127.0.0.1", "169.254.169.254", False),
+    ("127.0.0.1", "224.0.0.1", False),
+]
+
+
+@pytest.mark.parametrize(("observed", "address", "allowed"), REFLEXIVE)
+def test_whichReflexiveCandidatesAreDialled(observed: str, address: str, allowed: bool) -> None:
+    policy = LocalAddressPolicy(makeAddress(observed, 5000))
+    assert policy.allowsReflexive(makeAddress(address, 6000)) is allowed
+
+
+# Seen by the server as, the other seen as, told to dial, allowed.
+HOSTS = [
+    (PUBLIC, PUBLIC, "192.168.1.7", True),
+    (PUBLIC, PUBLIC, "10.1.2.3", True),
+    (PUBLIC, PUBLIC, "fd00::7", True),
+    (PUBLIC, "203.0.113.9", "192.168.1.7", False),
+    (PUBLIC, PUBLIC, "203.0.113.9", False),
+    (PUBLIC, PUBLIC, "127.0.0.1", False),
+    (PUBLIC, PUBLIC, "169.254.169.254", False),
+    (PUBLIC, PUBLIC, "224.0.0.1", False),
+    (PUBLIC, PUBLIC, "255.255.255.255", False),
+]
+
+
+@pytest.mark.parametrize(("observed", "reflexive", "host", "allowed"), HOSTS)
+def test_whichHostCandidatesAreDialled(
+    observed: str, reflexive: str, host: str, allowed: bool
+) -> None:
+    policy = LocalAddressPolicy(makeAddress(observed, 5000))
+    assert policy.allowsHost(makeAddress(host, 6000), makeAddress(reflexive, 7000)) is allowed
+
+
+def test_portZeroIsNotDialled() -> None:
+    policy = LocalAddressPolicy(makeAddress(PUBLIC, 5000))
+    assert not policy.allowsReflexive(makeAddress("203.0.113.9", 0))
+
+
+@pytest.mark.parametrize(
+    ("host", "shareable"),
+    [
+        ("192.168.1.7", True),
+        ("fd00::7", True),
+        ("127.0.0.1", False),
+        ("169.254.1.1", False),
+        ("203.0.113.9", False),
+        ("224.0.0.1", False),
+    ],
+)
+def test_onlyPrivateHostsAreShareable(host: str, shareable: bool) -> None:
+    assert isShareableHost(makeAddress(host, 5000)) is shareable
+
+
+def test_whoIsSeenUnderAnAddressOfItsOwnHasNoNat() -> None:
+    own = Offer(hosts=(makeAddress(PUBLIC, 5000),))
+    assert Party(makeAddress(PUBLIC, 5000), own).hasNoNat
+
+
+def test_whoIsSeenUnderAnotherAddressHasANat() -> None:
+    own = Offer(hosts=(makeAddress("192.168.1.7", 5000),))
+    assert not Party(makeAddress(PUBLIC, 5000), own).hasNoNat
+
+
+def test_onePublicAddressIsShared() -> None:
+    one = Party(makeAddress(PUBLIC, 5000), Offer())
+    other = Party(makeAddress(PUBLIC, 6000), Offer())
+    assert Situation(one, other).sharesPublicAddress
+
+
+def test_twoPublicAddressesAreNotShared() -> None:
+    one = Party(makeAddress(PUBLIC, 5000), Offer())
+    other = Party(makeAddress("203.0.113.9", 5000), Offer())
+    assert not Situation(one, other).sharesPublicAddress
