@@ -66,9 +66,7 @@ def test_garbageIsNoQuestion(garbage: bytes) -> None:
     assert len(garbage) == QUESTION_LENGTH
 
 
-@given(
-    st.binary(max_size=40) | st.binary(max_size=40).map(lambda rest: b"PUNCHA\x01" + rest), MASKS
-)
+@given(st.sampled_from([b"", b"PUNCHA\x01"]), st.binary(max_size=40), MASKS)
 def test_garbageIsNoAnswer(beginning: bytes, rest: bytes, mask: bytes) -> None:
     garbage = beginning + rest
     try:
