@@ -4,7 +4,7 @@ Settings of the unit tests.
 
 from hypothesis import settings
 
-# No deadline: a loaded machine is no error. Examples are fewer than Hypothesis' 100, since the suite is
-# run at every change.
-settings.register_profile("unit", deadline=None, max_examples=60)
+# No deadline: a loaded machine is no error. Examples are fewer than Hypothesis' 100, since these
+# tests run at every change.
+settings.register_profile("unit", deadline=None, max_examples=40)
 settings.load_profile("unit")
