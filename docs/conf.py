@@ -18,8 +18,8 @@ project = "punchd"
 author = "The punchd authors"
 version = release = punchd.__version__
 
-extensions = ["sphinx.ext.intersphinx", "pydoctor.sphinx_ext.build_apidocs"]
-exclude_patterns = ["_build", "newsfragments"]
+extensions = ["sphinx.ext.intersphinx", "pydoctor.sphinx_ext.build_apidocs", "fromcode"]
+exclude_patterns = ["_build", "newsfragments", "examples"]
 # A name in `single` back-quotes must be one that Sphinx, or pydoctor's inventory, knows.
 default_role = "any"
 nitpicky = True

@@ -4,6 +4,7 @@ C{docs/reference/vectors.json} against the code, in both directions.
 
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def bytesOf(vector: dict[str, Any]) -> bytes:
     return b"".join(bytes.fromhex(piece) for piece, _ in vector["bytes"])
 
 
-def each(kind: str, *names: str) -> Any:
+def each(kind: str, *names: str) -> pytest.MarkDecorator:
     """
     One test for each vector of that kind.
     """
@@ -138,7 +139,7 @@ COMMANDS: dict[str, Any] = {
 }
 
 #: What a vector's argument stands for in the code, where that is not the value itself.
-VALUES = {
+VALUES: dict[str, Callable[[Any], Any]] = {
     "accepts": lambda ids: frozenset(map(PeerID.parse, ids)),
     "assists": lambda texts: [
         commands.Assist(host or None, int(port))
@@ -216,7 +217,7 @@ def test_aConnectionWritesTheFirstQuestionAsInTheVectors() -> None:
     """
     [vector, *_] = VECTORS["boxes"]
     transport = StringTransport()
-    connection = BoundedAMP(amp.CommandLocator(), pytest.fail)
+    connection = BoundedAMP(amp.CommandLocator(), lambda violation: pytest.fail(str(violation)))
     connection.makeConnection(transport)
     connection.callRemote(COMMANDS[vector["command"]], **argumentsOf(vector))
     assert transport.value() == bytesOf(vector)
@@ -232,7 +233,8 @@ def test_errorIsWrittenAndRead(vector: dict[str, Any]) -> None:
         _error_description=vector["description"].encode(),
     )
     assert box.serialize() == bytesOf(vector)
-    assert commands.Introduce.reverseErrors[code] is kind
+    command: Any = commands.Introduce
+    assert command.reverseErrors[code] is kind
 
 
 def test_everyErrorHasAVector() -> None:

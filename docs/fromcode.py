@@ -1,0 +1,211 @@
+"""
+Parts of the manual that are made from the code, so that they cannot be out of date.
+
+  - C{:number:`punchd.wire.frames.MAX_DATA`}: the value of a constant.
+  - C{.. twistd-options:: punchd.tap.peer}: the options of a command under C{twistd}.
+  - C{.. punchd-commands::}: the subcommands of C{punchd}.
+  - C{.. wire-errors::}: the errors that cross a master connection.
+  - C{.. strategies::}: what comes installed.
+"""
+
+import argparse
+import importlib
+import inspect
+import re
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst.states import Inliner
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from twisted.python.reflect import namedAny
+
+#: Options that Twisted gives to every command, which need no line here.
+_TWISTED = {"help", "version"}
+
+
+def shown(value: object) -> str:
+    """
+    A constant, as the manual writes it.
+    """
+    if isinstance(value, bytes):
+        return value.decode("ascii")
+    if isinstance(value, float):
+        return f"{value:,g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def number(
+    name: str,
+    rawtext: str,
+    text: str,
+    lineno: int,
+    inliner: Inliner,
+    options: dict[str, Any] | None = None,
+    content: list[str] | None = None,
+) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """
+    The role C{number}.
+    """
+    module, _, constant = text.rpartition(".")
+    try:
+        value = getattr(importlib.import_module(module), constant)
+    except (ImportError, AttributeError, ValueError) as error:
+        message = inliner.reporter.error(f"no such constant: {text} ({error})", line=lineno)
+        return [inliner.problematic(rawtext, rawtext, message)], [message]
+    return [nodes.inline(rawtext, shown(value))], []
+
+
+def optionsOf(module: str) -> list[tuple[str, str, str]]:
+    """
+    The long name, the value's name and the description of each option of a C{twistd} command.
+    """
+    options = namedAny(f"{module}.Options")
+    repeatable = set(options.repeatable)
+    found = {}
+    for long, _, default, text in options.optParameters:
+        # The reader's home is not the builder's.
+        said = "" if default is None or long == "state" else f" [{default}]"
+        found[long] = ("VALUE", text + said)
+    for long, _, text in options.optFlags if hasattr(options, "optFlags") else []:
+        found[long] = ("", text)
+    for name, method in inspect.getmembers(options, inspect.isfunction):
+        if name.startswith("opt_"):
+            long = name.removeprefix("opt_").replace("_", "-")
+            found[long] = ("VALUE", " ".join((inspect.getdoc(method) or "").split()))
+    rows = []
+    for long, (value, text) in sorted(found.items()):
+        if long in _TWISTED:
+            continue
+        if long in repeatable and "epeatable" not in text:
+            text += " Repeatable."
+        rows.append((long, value, text))
+    return rows
+
+
+def commandsOf() -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """
+    The name, the description and the arguments, each with its help, of each command of C{punchd}.
+    """
+    parser = importlib.import_module("punchd.cli.main")._parser()
+    [commands] = [
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    found = []
+    for name, command in commands.choices.items():
+        arguments = []
+        for action in command._actions:
+            if isinstance(action, argparse._HelpAction):
+                continue
+            value = "" if action.nargs == 0 else action.metavar or action.dest
+            flag = ", ".join(action.option_strings)
+            arguments.append((f"{flag} {value}".strip(), action.help or ""))
+        found.append((name, command.description or "", arguments))
+    return found
+
+
+def _literally(text: str) -> str:
+    return re.sub(r"([*`|_\\])", r"\\\1", text)
+
+
+class _Made(SphinxDirective):
+    """
+    A directive that writes restructuredText.
+    """
+
+    def lines(self) -> list[str]:
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        source, _ = self.get_source_info()
+        return self.parse_content_to_nodes(self.lines(), source)
+
+    def parse_content_to_nodes(self, lines: list[str], source: str) -> list[nodes.Node]:
+        made = nodes.container()
+        self.state.nested_parse(StringList(lines, source), self.content_offset, made)
+        return made.children
+
+
+class TwistdOptions(_Made):
+    """
+    C{.. twistd-options:: MODULE}
+    """
+
+    required_arguments: ClassVar[int] = 1
+
+    def lines(self) -> list[str]:
+        lines = []
+        for long, value, text in optionsOf(self.arguments[0]):
+            lines += [f"``--{long} {value}``".replace(" ``", "``"), f"   {_literally(text)}", ""]
+        return lines
+
+
+class PunchdCommands(_Made):
+    """
+    C{.. punchd-commands::}
+    """
+
+    def lines(self) -> list[str]:
+        lines = []
+        for name, text, arguments in commandsOf():
+            usage = " ".join(["punchd", name, *(one for one, _ in arguments if one[0] != "-")])
+            lines += [f"``{usage}``", f"   {_literally(text)}.", ""]
+            for argument, told in arguments:
+                if argument.startswith("-"):
+                    lines += [f"   ``{argument}``", f"      {_literally(told)}", ""]
+        return lines
+
+
+class WireErrors(_Made):
+    """
+    C{.. wire-errors::}
+    """
+
+    def lines(self) -> list[str]:
+        commands = importlib.import_module("punchd.wire.commands")
+        lines = [".. list-table::", "   :header-rows: 1", ""]
+        lines += ["   * - Code", "     - Meaning", "     - The connection"]
+        for kind, code in commands.ERRORS.items():
+            lines.append(f"   * - ``{code.decode()}``")
+            lines.append(f"     - {_literally(' '.join((inspect.getdoc(kind) or '').split()))}")
+            lines.append(f"     - {'ends' if kind in commands.FATAL else 'goes on'}")
+        return lines
+
+
+class Strategies(_Made):
+    """
+    C{.. strategies::}
+    """
+
+    def lines(self) -> list[str]:
+        plugin = importlib.import_module("punchd.plugin")
+        preferred = importlib.import_module("punchd.strategies.planning").preferred
+        loaded = plugin.loadStrategies(
+            [one for one in plugin.strategyMakers() if plugin.packageOf(one) == "punchd"]
+        )
+        lines = [".. list-table::", "   :header-rows: 1", ""]
+        lines += ["   * - Name", "     - Version", "     - Lead", "     - Patience"]
+        for name in preferred(list(loaded)):
+            strategy = loaded[name]
+            module = importlib.import_module(type(strategy).__module__)
+            lines.append(f"   * - ``{name}``")
+            lines.append(f"     - {strategy.version}")
+            lines.append(f"     - {shown(module.LEAD)} s")
+            lines.append(f"     - {shown(module.PATIENCE)} s")
+        return lines
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """
+    For Sphinx.
+    """
+    app.add_role("number", number)
+    app.add_directive("twistd-options", TwistdOptions)
+    app.add_directive("punchd-commands", PunchdCommands)
+    app.add_directive("wire-errors", WireErrors)
+    app.add_directive("strategies", Strategies)
+    # What comes from the code is read anew in each build.
+    return {"version": "1", "parallel_read_safe": True}
