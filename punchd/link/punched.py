@@ -126,7 +126,10 @@ class PunchedConnection(Protocol):
     def _startTLS(self, ticket: Ticket) -> None:
         creator, self._verdict = ticket.connectionCreator()
         factory = TLSMemoryBIOFactory(
-            creator, ticket.side is Side.CALLER, Factory.forProtocol(lambda: self.stream)
+            creator,
+            ticket.side is Side.CALLER,
+            Factory.forProtocol(lambda: self.stream),
+            self._clock,
         )
         # Otherwise each connection is announced in the log.
         factory.noisy = False
