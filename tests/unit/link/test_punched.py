@@ -131,7 +131,7 @@ class Stranger:
             self.clock, Way.ACCEPTED, HERE, ticket, lambda session: CALLEE
         )
         self.errors: list[PunchdError] = []
-        self.connection.whenSettled().addErrback(lambda failure: self.errors.append(failure.value))
+        self.connection.whenSettled().addErrback(self._failed)
         self.transport = MemoryTransport(self.connection, True, THERE, HERE)
         self.connection.makeConnection(self.transport)
 

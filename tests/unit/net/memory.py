@@ -27,6 +27,7 @@ class MemoryTransport(FakeTransport):
     """
 
     disconnectReason: Any = ConnectionDone()
+    negotiatedProtocol: bytes | None = None
 
     def __init__(self, protocol: Any, isServer: bool, host: Any = HERE, peer: Any = THERE) -> None:
         super().__init__(protocol, isServer, host, peer)
