@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, cast
 from typing import Protocol as Typing
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -175,8 +175,14 @@ class Punch:
         seconds = self.clock.seconds() - run.began
         name, tries = run.planned.strategy, run.attempt.tries
         if failure.check(CancelledError) is not None:
-            result = Result.TIMED_OUT if run.timedOut else Result.CANCELLED
-            return Outcome(name, result, seconds, tries)
+            if not run.timedOut:
+                return Outcome(name, Result.CANCELLED, seconds, tries)
+            # What was under way when time was up had no answer until then.
+            unanswered = tuple(
+                evolve(one, result=Result.TIMED_OUT) if one.result is Result.CANCELLED else one
+                for one in tries
+            )
+            return Outcome(name, Result.TIMED_OUT, seconds, unanswered)
         error = failure.value
         if isinstance(error, PunchdError):
             return Outcome(name, Result.NOT_POSSIBLE, seconds, tries, str(error))

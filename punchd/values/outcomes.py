@@ -20,7 +20,7 @@ class Result(Enum):
 
     CONNECTED = "connected"
     REFUSED = "refused"
-    TIMED_OUT = "timed out"
+    TIMED_OUT = "no answer"
     UNREACHABLE = "unreachable"
     PORT_TAKEN = "port taken"
     NOT_AUTHENTICATED = "not authenticated"
@@ -95,8 +95,8 @@ class Outcome:
                 for what, number in counts.items()
             )
         else:
-            told = "nobody answered"
-        return f"{self.strategy} {self.result.value} after {self.seconds:.1f} s: {told}"
+            told = "nothing was dialled"
+        return f"{self.strategy}: {self.result.value} after {self.seconds:.1f} s ({told})"
 
     def toJSON(self) -> dict[str, Any]:
         """
