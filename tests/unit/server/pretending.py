@@ -8,6 +8,7 @@ from attrs import define, field
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent
 from twisted.protocols import amp
 from zope.interface import implementer
 
@@ -85,6 +86,26 @@ class Watcher:
     @property
     def steps(self) -> list[str]:
         return [happening.step for happening in self.seen]
+
+
+@implementer(ILogObserver)
+@define
+class Journal:
+    """
+    Remembers what was logged.
+    """
+
+    events: list[LogEvent] = field(factory=list)
+
+    def __call__(self, event: LogEvent) -> None:
+        self.events.append(event)
+
+    @property
+    def texts(self) -> list[str]:
+        """
+        The lines about what strangers did wrong.
+        """
+        return [event["text"] for event in self.events]
 
 
 @define

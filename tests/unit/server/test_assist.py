@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import LogEvent, Logger
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
@@ -23,7 +23,7 @@ from punchd.server.gate import CLOSING_PATIENCE
 from punchd.server.limits import Complaints, Strangers
 from punchd.server.observations import Observations
 from punchd.wire.observing import QUESTION_LENGTH, Question, unpackAnswer
-from tests.unit.server.pretending import Counter, public
+from tests.unit.server.pretending import Counter, Journal, public
 
 MASK = bytes(range(100, 118))
 
@@ -33,14 +33,17 @@ class Transport(StringTransport):
     A TCP connection in memory: what is closed tells its protocol in the next turn.
     """
 
-    aborted = False
+    _isAborted = False
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         self.noDelay = enabled
 
     def abortConnection(self) -> None:
-        self.aborted = True
+        self._isAborted = True
         self.disconnecting = True
+
+    def wasAborted(self) -> bool:
+        return self._isAborted
 
     @property
     def isClosing(self) -> bool:
@@ -55,7 +58,7 @@ class World:
 
     most: int = 10
     clock: Clock = field(factory=Clock)
-    events: list[LogEvent] = field(factory=list)
+    journal: Journal = field(factory=Journal)
     strangers: Strangers = field(init=False)
     observations: Observations = field(init=False)
     gate: AssistGate = field(init=False)
@@ -67,7 +70,7 @@ class World:
             clock=self.clock,
             observations=self.observations,
             strangers=self.strangers,
-            complaints=Complaints(Logger(observer=self.events.append)),
+            complaints=Complaints(Logger(observer=self.journal)),
         )
 
     def connect(self, address: Any = None) -> tuple[Any, Transport]:
@@ -87,7 +90,7 @@ class World:
 
     @property
     def complaints(self) -> list[str]:
-        return [event["text"] for event in self.events]
+        return self.journal.texts
 
 
 @pytest.fixture
@@ -172,14 +175,14 @@ def test_anotherVersionIsToldOurs(world: World) -> None:
 def test_moreThanAQuestionEndsTheConnection(world: World) -> None:
     protocol, transport = world.connect()
     protocol.dataReceived(world.question() + b"x")
-    assert transport.aborted
+    assert transport.wasAborted()
 
 
 def test_whatFollowsTheAnswerEndsTheConnection(world: World) -> None:
     protocol, transport = world.connect()
     protocol.dataReceived(world.question())
     protocol.dataReceived(b"x")
-    assert transport.aborted
+    assert transport.wasAborted()
 
 
 def test_anUnfinishedQuestionIsNotWaitedForLong(world: World) -> None:
@@ -187,10 +190,10 @@ def test_anUnfinishedQuestionIsNotWaitedForLong(world: World) -> None:
     protocol.dataReceived(world.question()[:-1])
     world.clock.advance(QUESTION_PATIENCE - 0.1)
     world.gate.sweep()
-    assert not transport.aborted
+    assert not transport.wasAborted()
     world.clock.advance(0.1)
     world.gate.sweep()
-    assert transport.aborted
+    assert transport.wasAborted()
     assert "no whole question" in world.complaints[0]
 
 
@@ -199,10 +202,10 @@ def test_theConnectionStaysOpenForAPunch(world: World) -> None:
     protocol.dataReceived(world.question())
     world.clock.advance(OPEN_PATIENCE - 0.1)
     world.gate.sweep()
-    assert not transport.aborted
+    assert not transport.wasAborted()
     world.clock.advance(0.1)
     world.gate.sweep()
-    assert transport.aborted
+    assert transport.wasAborted()
     assert world.complaints == []
 
 
@@ -211,7 +214,7 @@ def test_theConnectionEndsWithItsObservation(world: World) -> None:
     protocol.dataReceived(world.question())
     world.observations.forget("alice")
     world.gate.sweep()
-    assert transport.aborted
+    assert transport.wasAborted()
 
 
 def test_aClosedConnectionIsNoLongerOpenForItsObservation(world: World) -> None:
@@ -272,7 +275,7 @@ class TestShowingOut:
         protocol, transport = world.connect()
         done = world.gate.showOut("the end")
         world.clock.advance(CLOSING_PATIENCE)
-        assert transport.aborted
+        assert transport.wasAborted()
         world.lose(protocol)
         assert done.called
 

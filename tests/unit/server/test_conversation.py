@@ -8,7 +8,7 @@ import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger
+from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -41,6 +41,7 @@ from punchd.wire.commands import (
 )
 from tests.unit.server.pretending import (
     Counter,
+    Journal,
     PretendedLine,
     Watcher,
     peerID,
@@ -78,7 +79,7 @@ class World:
     registry: Any = field(factory=MemoryRegistry)
     clock: Clock = field(factory=Clock)
     watcher: Watcher = field(factory=Watcher)
-    events: list[LogEvent] = field(factory=list)
+    journal: Journal = field(factory=Journal)
     exchange: Exchange = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -87,7 +88,7 @@ class World:
             self.clock,
             self.registry,
             self.watcher,
-            Complaints(Logger(observer=self.events.append)),
+            Complaints(Logger(observer=self.journal)),
             population,
             Introductions(self.clock, Counter(), population, self.watcher),
             Observations(self.clock, Counter()),
@@ -152,12 +153,16 @@ def errorOf(answered: Deferred[Any]) -> type[Exception]:
     """
     Which of punchd's errors came back.
     """
+    byCode = {code: error for error, code in ERRORS.items()}
+    return byCode[failureOf(answered).errorCode]
+
+
+def failureOf(answered: Deferred[Any]) -> amp.RemoteAmpError:
     failures: list[Failure] = []
     answered.addErrback(failures.append)
     (failure,) = failures
-    failure.trap(amp.RemoteAmpError)
-    byCode = {code: error for error, code in ERRORS.items()}
-    return byCode[failure.value.errorCode]
+    assert isinstance(failure.value, amp.RemoteAmpError)
+    return failure.value
 
 
 def lineOf(conversation: Conversation) -> PretendedLine:
@@ -178,9 +183,7 @@ class TestHello:
 
     def test_versionsWithoutACommonOneAreNamed(self) -> None:
         world = World()
-        failures: list[Failure] = []
-        hello(world.connect(1), version=9, oldest=8).addErrback(failures.append)
-        error = failures[0].value
+        error = failureOf(hello(world.connect(1), version=9, oldest=8))
         assert error.errorCode in FATAL.values()
         assert "1 to 1" in error.description
         assert "8 to 9" in error.description
@@ -189,11 +192,8 @@ class TestHello:
         world = World()
         world.logIn(1, "bob")
         conversation = world.connect(2)
-        failures: list[Failure] = []
-        hello(conversation, "bob").addErrback(failures.append)
-        assert failures[0].value.description == (
-            "the name 'bob' belongs to another key on this server"
-        )
+        said = failureOf(hello(conversation, "bob")).description
+        assert said == "the name 'bob' belongs to another key on this server"
         assert world.exchange.population.get(peerID(2)) is None
 
     def test_afterARefusalAnotherNameMayBeTried(self) -> None:
@@ -244,8 +244,7 @@ class TestHello:
         error.__cause__ = OSError("no space left on device")
         registry.claims[0].errback(Failure(error))
         assert errorOf(answered) is Unreachable
-        (event,) = world.events
-        assert event["text"] == "the registry does not work: no space left on device"
+        assert world.journal.texts == ["the registry does not work: no space left on device"]
         assert conversation.stage is Stage.STRANGER
 
     def test_aConnectionLostMeanwhileIsNotRegistered(self) -> None:

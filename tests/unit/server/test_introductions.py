@@ -212,7 +212,8 @@ class TestTheGo:
 
     def test_nobodyIsHeldBackLong(self) -> None:
         answered, told = self.times(0.01, 30.0)
-        assert (answered, told) == (pytest.approx(MOST_HOLD, abs=0.002), 0)
+        assert answered == pytest.approx(MOST_HOLD, abs=0.002)
+        assert told == 0
 
     @pytest.mark.parametrize(("aliceWay", "bobWay"), [(None, 0.1), (0.1, None), (None, None)])
     def test_nobodyIsHeldBackWhileAWayIsUnknown(

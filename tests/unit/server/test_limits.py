@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger
+from twisted.logger import Logger
 
 from punchd.server.limits import Complaints, Strangers, networkOf
 from punchd.values.addresses import Address
+from tests.unit.server.pretending import Journal
 
 
 def v4(number: int) -> Address:
@@ -102,24 +103,24 @@ def test_theCountIsThatOfThoseInside(steps: list[tuple[bool, int]]) -> None:
             inside.remove(number)
             strangers.leave(v4(number))
     assert strangers._total == len(inside) <= 10
-    assert strangers._here == {number_: inside.count(n) for n in inside for number_ in [v4(n).host]}
+    assert strangers._here == {v4(number).host: inside.count(number) for number in inside}
 
 
 @pytest.fixture
-def events() -> list[LogEvent]:
-    return []
+def journal() -> Journal:
+    return Journal()
 
 
 @pytest.fixture
-def complaints(events: list[LogEvent]) -> Complaints:
-    return Complaints(Logger(observer=events.append), most=3)
+def complaints(journal: Journal) -> Complaints:
+    return Complaints(Logger(observer=journal), most=3)
 
 
-def test_aFloodOfComplaintsIsCutShort(complaints: Complaints, events: list[LogEvent]) -> None:
+def test_aFloodOfComplaintsIsCutShort(complaints: Complaints, journal: Journal) -> None:
     for number in range(1000):
         complaints.say(f"complaint {number}")
     complaints.sweep()
-    assert [event.get("text", event.get("more")) for event in events] == [
+    assert [event.get("text", event.get("more")) for event in journal.events] == [
         "complaint 0",
         "complaint 1",
         "complaint 2",
@@ -127,13 +128,13 @@ def test_aFloodOfComplaintsIsCutShort(complaints: Complaints, events: list[LogEv
     ]
 
 
-def test_fewComplaintsAreAllWritten(complaints: Complaints, events: list[LogEvent]) -> None:
+def test_fewComplaintsAreAllWritten(complaints: Complaints, journal: Journal) -> None:
     for number in range(6):
         complaints.say(str(number))
         complaints.sweep()
-    assert len(events) == 6
+    assert len(journal.events) == 6
 
 
-def test_aComplaintIsNoFormat(complaints: Complaints, events: list[LogEvent]) -> None:
+def test_aComplaintIsNoFormat(complaints: Complaints, journal: Journal) -> None:
     complaints.say("{log_source}")
-    assert events[0]["log_format"] == "{text}"
+    assert journal.events[0]["log_format"] == "{text}"

@@ -9,9 +9,9 @@ from attrs import define, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger
+from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -32,7 +32,7 @@ from punchd.server.sessions import SILENCE, Population
 from punchd.wire.boxes import BoundedAMP
 from punchd.wire.commands import Farewell, Hello, Introduce, Introduction, Ping
 from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
-from tests.unit.server.pretending import Counter, Watcher, public
+from tests.unit.server.pretending import Counter, Journal, Watcher, public
 
 
 def makeIdentity() -> Identity:
@@ -75,16 +75,18 @@ class Raw(Protocol):
     An end that sends bytes and counts what comes.
     """
 
-    reason: Failure | None = None
-
     def __init__(self) -> None:
         self.received = b""
+        self._isLost = False
+
+    def isLost(self) -> bool:
+        return self._isLost
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008
-        self.reason = reason
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._isLost = True
 
 
 @define
@@ -95,7 +97,7 @@ class World:
 
     clock: Clock = field(factory=Clock)
     watcher: Watcher = field(factory=Watcher)
-    events: list[LogEvent] = field(factory=list)
+    journal: Journal = field(factory=Journal)
     strangers: Strangers = field(init=False)
     exchange: Exchange = field(init=False)
     gate: MasterGate = field(init=False)
@@ -103,7 +105,7 @@ class World:
 
     def __attrs_post_init__(self) -> None:
         population = Population()
-        complaints = Complaints(Logger(observer=self.events.append))
+        complaints = Complaints(Logger(observer=self.journal))
         self.strangers = Strangers(self.clock)
         self.exchange = Exchange(
             self.clock,
@@ -127,7 +129,7 @@ class World:
         A TCP connection to the server.
         """
         server = self.gate.buildProtocol(public(number))
-        pump = connect(
+        pump: IOPump = connect(
             server,
             FakeTransport(server, isServer=True, peerAddress=public(number)),
             client,
@@ -182,7 +184,7 @@ class World:
 
     @property
     def complaints(self) -> list[str]:
-        return [event["text"] for event in self.events]
+        return self.journal.texts
 
 
 def overTLS(inside: Any, credentials: Credentials, alpn: bytes | None) -> TLSMemoryBIOProtocol:
@@ -299,9 +301,9 @@ def test_whoDoesNotLogInIsDropped(world: World) -> None:
     client = Raw()
     world.connectTLS(client)
     world.pass_(LOGIN_PATIENCE - 1)
-    assert client.reason is None
+    assert not client.isLost()
     world.pass_(1)
-    assert client.reason is not None
+    assert client.isLost()
     assert world.complaints == ["198.51.100.1:5000: not logged in within 10 s"]
     assert world.strangers._total == 0
 
@@ -310,7 +312,7 @@ def test_whoDoesNotBeginTLSIsDropped(world: World) -> None:
     client = Raw()
     world.connect(client)
     world.pass_(LOGIN_PATIENCE)
-    assert client.reason is not None
+    assert client.isLost()
 
 
 def test_whatIsNoTLSIsOneLineInTheLog(world: World) -> None:
@@ -319,7 +321,7 @@ def test_whatIsNoTLSIsOneLineInTheLog(world: World) -> None:
     assert client.transport is not None
     client.transport.write(b"GET / HTTP/1.0\r\n\r\n")
     pump.flush()
-    assert client.reason is not None
+    assert client.isLost()
     assert len(world.complaints) == 1
     assert world.complaints[0].startswith("198.51.100.1:5000: TLS failed: ")
 
@@ -339,7 +341,7 @@ def test_anotherProtocolInsideTLSIsRefused(world: World, alpn: bytes | None) -> 
     client = Raw()
     world.connectTLS(client, alpn=alpn)
     world.flush()
-    assert client.reason is not None
+    assert client.isLost()
     assert len(world.complaints) == 1
 
 
@@ -369,7 +371,7 @@ def send(world: World, data: bytes) -> Raw:
 )
 def test_aViolationIsOneLineInTheLogAndTheEnd(world: World, data: bytes) -> None:
     client = send(world, data)
-    assert client.reason is not None
+    assert client.isLost()
     assert len(world.complaints) == 1, world.complaints
     assert world.strangers._total == 0
 
@@ -377,7 +379,7 @@ def test_aViolationIsOneLineInTheLogAndTheEnd(world: World, data: bytes) -> None
 def test_anUnknownCommandIsAnsweredAndForgiven(world: World) -> None:
     client = send(world, amp.AmpBox({b"_command": b"dance", b"_ask": b"1"}).serialize())
     assert b"UNHANDLED" in client.received
-    assert client.reason is None
+    assert not client.isLost()
 
 
 def test_theReasonIsToldBeforeTheEnd(world: World) -> None:
@@ -403,5 +405,5 @@ def test_allAreToldWhenTheServerEnds(world: World) -> None:
     world.flush()
     assert done.called
     assert [peer.farewells for peer in peers] == [["the server ends"]] * 2
-    assert stranger.reason is not None
+    assert stranger.isLost()
     assert not world.clock.getDelayedCalls()

@@ -271,7 +271,7 @@ def test_stoppingWaitsForPortsThatAreStillBeingTaken(tmp_path: Path) -> None:
     server = world.make()
     server.startService()
     stopped = server.stopService()
-    assert not stopped.called
+    assert resultOf(stopped) is NOTHING
     assert world.master.result is not None
     world.master.result.callback(world.master.port)
     assert stopped.called

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import globalLogPublisher
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from punchd.errors import IncompatibleVersions, ProtocolViolation, Refused
 from punchd.wire.boxes import MAX_BOX, MAX_KEYS, BoundedAMP
 from punchd.wire.commands import Hello, Ping, Report, Tell
+from tests.unit.server.pretending import Journal
 
 
 class Responders(amp.CommandLocator):
@@ -250,15 +251,15 @@ class TestErrors:
 
 class TestTheLog:
     def test_connectionsAreNoLines(self) -> None:
-        events: list[LogEvent] = []
-        globalLogPublisher.addObserver(events.append)
+        journal = Journal()
+        globalLogPublisher.addObserver(journal)
         try:
             world = World()
             world.receive(b"\xff\xff")
             world.end.connectionLost(Failure(ConnectionDone()))
         finally:
-            globalLogPublisher.removeObserver(events.append)
-        assert events == []
+            globalLogPublisher.removeObserver(journal)
+        assert journal.events == []
 
     def test_questionsOpenAtTheEndFail(self) -> None:
         world = World()
