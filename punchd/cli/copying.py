@@ -10,6 +10,10 @@ import socket
 import sys
 import threading
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 _PIECE = 256 * 1024
 
 
@@ -67,7 +71,7 @@ def _awaitHangUp(connection: socket.socket, sending: threading.Thread) -> None:
             return
 
 
-def leave(status: int) -> None:
+def leave(status: int) -> NoReturn:
     """
     End the process at once, although a thread may still wait for input.
     """

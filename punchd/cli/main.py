@@ -7,18 +7,27 @@ Exit status: 0 done; 1 it could not be done, and one line on standard error says
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 
-from punchd.cli.control import Failed, ask, begin, isRunning, stateFolder
+from punchd.cli.control import Failed, ask, isRunning, stateFolder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run the command in C{arguments}.
     """
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if given[:1] == ["connect"]:
+            # ssh waits for this one: it does without argparse, as long as nothing is unusual.
+            plain = _plainConnect(given[1:])
+            if plain is not None:
+                return _connectTo(*plain)
+        options = _parser().parse_args(given)
         status: int = options.run(options)
         sys.stdout.flush()
     except Failed as failure:
@@ -33,7 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _plainConnect(arguments: list[str]) -> tuple[str | None, str] | None:
+    if len(arguments) == 1 and not arguments[0].startswith("-"):
+        return None, arguments[0]
+    if len(arguments) == 3 and "--state" in arguments[:2]:
+        at = arguments.index("--state")
+        target = arguments[2 if at == 0 else 0]
+        if not target.startswith("-"):
+            return arguments[at + 1], target
+    return None
+
+
 def _parser() -> ArgumentParser:
+    from argparse import ArgumentParser
+
     parser = ArgumentParser(
         prog="punchd", description="Direct TCP connections between machines behind NATs."
     )
@@ -69,18 +91,22 @@ def _parser() -> ArgumentParser:
 
 
 def _connect(options: Namespace) -> int:
+    return _connectTo(options.state, options.target)
+
+
+def _connectTo(state: str | None, target: str) -> int:
+    from punchd.cli.control import begin
     from punchd.cli.copying import copyBothWays, leave
 
-    peer, slash, service = options.target.partition("/")
+    peer, slash, service = target.partition("/")
     if not slash or not peer or not service:
-        sys.stderr.write(f"punchd: expected PEER/SERVICE, not {options.target!r}\n")
+        sys.stderr.write(f"punchd: expected PEER/SERVICE, not {target!r}\n")
         return 2
-    connection, _ = begin(stateFolder(options.state), "connect", peer=peer, service=service)
+    connection, _ = begin(stateFolder(state), "connect", peer=peer, service=service)
     inOrder = copyBothWays(connection)
     if not inOrder:
         sys.stderr.write("punchd: the stream broke\n")
     leave(0 if inOrder else 1)
-    return 1
 
 
 def _ping(options: Namespace) -> int:
