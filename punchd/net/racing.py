@@ -138,6 +138,10 @@ class RacingEndpoint:
             self._listens = False
             self._port.unlisten()
 
+    def _putListenerDown(self) -> None:
+        self._stopListening()
+        self._giveUpIfDone()
+
     def _dial(self, lane: _Lane, factory: IProtocolFactory) -> None:
         lane.pause = None
         lane.triesLeft -= 1
@@ -191,7 +195,7 @@ class RacingEndpoint:
         if result is Result.PORT_TAKEN:
             pause += TAKEN_PAUSE
             if self._listens and self._unlistening is None:
-                self._unlistening = self._clock.callLater(TAKEN_PAUSE, self._stopListening)
+                self._unlistening = self._clock.callLater(TAKEN_PAUSE, self._putListenerDown)
         self._again(lane, factory, pause)
 
     def _again(self, lane: _Lane, factory: IProtocolFactory, pause: float) -> None:
