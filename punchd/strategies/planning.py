@@ -43,7 +43,8 @@ def makePlan(situation: Situation, strategies: Mapping[str, IStrategy]) -> Plan:
     known = dict(situation.callee.offer.strategies)
     attempts = []
     start = 0.0
-    for name, version in situation.caller.offer.strategies:
+    # Once each, however often the caller names it.
+    for name, version in dict.fromkeys(situation.caller.offer.strategies):
         strategy = strategies.get(name)
         if strategy is None or known.get(name) != version or strategy.version != version:
             continue
