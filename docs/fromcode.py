@@ -2,10 +2,12 @@
 Parts of the manual that are made from the code, so that they cannot be out of date.
 
   - C{:number:`punchd.wire.frames.MAX_DATA`}: the value of a constant.
+  - C{:values:`punchd.values.outcomes.Result`}: the values of an enumeration.
   - C{.. twistd-options:: punchd.tap.peer}: the options of a command under C{twistd}.
   - C{.. punchd-commands::}: the subcommands of C{punchd}.
   - C{.. wire-errors::}: the errors that cross a master connection.
   - C{.. strategies::}: what comes installed.
+  - C{.. nat-kinds::}: the NATs that the lab builds.
 """
 
 import argparse
@@ -57,6 +59,24 @@ def number(
         message = inliner.reporter.error(f"no such constant: {text} ({error})", line=lineno)
         return [inliner.problematic(rawtext, rawtext, message)], [message]
     return [nodes.inline(rawtext, shown(value))], []
+
+
+def values(
+    name: str,
+    rawtext: str,
+    text: str,
+    lineno: int,
+    inliner: Inliner,
+    options: dict[str, Any] | None = None,
+    content: list[str] | None = None,
+) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """
+    The role C{values}.
+    """
+    made: list[nodes.Node] = []
+    for one in namedAny(text):
+        made += [nodes.literal(one.value, one.value), nodes.Text(", ")]
+    return made[:-1], []
 
 
 def optionsOf(module: str) -> list[tuple[str, str, str]]:
@@ -198,14 +218,32 @@ class Strategies(_Made):
         return lines
 
 
+class NatKinds(_Made):
+    """
+    C{.. nat-kinds::}
+    """
+
+    def lines(self) -> list[str]:
+        kinds = importlib.import_module("punchd.testing.natlab.kinds").KINDS
+        lines = [".. list-table::", "   :header-rows: 1", "", "   * - Kind", "     - What it is"]
+        lines += ["     - Mapping", "     - Filtering", "     - Unasked SYNs"]
+        for kind in kinds.values():
+            lines += [f"   * - ``{kind.name}``", f"     - {kind.title}"]
+            lines += [f"     - {kind.mapping.value}", f"     - {kind.filtering.value}"]
+            lines.append(f"     - {kind.unsolicited.value}")
+        return lines
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """
     For Sphinx.
     """
     app.add_role("number", number)
+    app.add_role("values", values)
     app.add_directive("twistd-options", TwistdOptions)
     app.add_directive("punchd-commands", PunchdCommands)
     app.add_directive("wire-errors", WireErrors)
     app.add_directive("strategies", Strategies)
+    app.add_directive("nat-kinds", NatKinds)
     # What comes from the code is read anew in each build.
     return {"version": "1", "parallel_read_safe": True}
