@@ -204,7 +204,7 @@ class _Listening:
 
     def listen(self, factory: Factory) -> Deferred[Any]:
         """
-        As L{TCP4ServerEndpoint.listen}.
+        As the endpoint that it wraps.
         """
 
         def listening(port: Any) -> Any:

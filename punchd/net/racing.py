@@ -1,7 +1,7 @@
 """
 A race of connections from one held port.
 
-What real NATs and kernels do decides the rules here (C{docs/explanation/nat-behaviour.rst} has the
+What real NATs and kernels do decides the rules here (C{docs/explanation/hole-punching.rst} has the
 measurements):
 
   - A try that fails (refused, reset, unreachable) is over at once; the next needs a new socket, and
@@ -9,9 +9,8 @@ measurements):
   - A try that hears nothing is left alone: the kernel repeats its SYN, and a socket in SYN_SENT is
     what lets the other side's crossing SYN in.
   - "Address not available" means that the four-tuple exists already: mostly the other side's SYN
-  came
-    first and the listener has it. Behind some NATs it is a half-open leftover that only goes away
-    with the listener; so after a while the listener is put down, and the dialling goes on.
+    came first and the listener has it. Behind some NATs it is a half-open leftover that only goes
+    away with the listener; so after a while the listener is put down, and the dialling goes on.
 """
 
 from __future__ import annotations

@@ -153,8 +153,7 @@ class PunchdPeer(Service):
     def startService(self) -> None:
         """
         @raise ConfigurationError: when a port or the control socket is not to be had; nothing is
-        left
-            open then.
+            left open then.
         """
         super().startService()
         try:
