@@ -1,0 +1,73 @@
+"""
+OpenSSH in the NAT lab: the rival that everybody has.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from punchd.testing.natlab import Host
+
+_PORT = 2222
+
+
+class OpenSSH:
+    """
+    Keys for one user, and sshd on hosts of the lab.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "openssh"
+        self._folder.mkdir(mode=0o700)
+        Path("/run/sshd").mkdir(exist_ok=True)
+        for name in ("host", "user"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._folder / name],
+                check=True,
+            )
+        (self._folder / "authorized").write_bytes((self._folder / "user.pub").read_bytes())
+
+    def serve(self, host: Host) -> subprocess.Popen[bytes]:
+        """
+        Start sshd on a host, and wait until it listens.
+        """
+        config = self._folder / f"sshd-{host.name}"
+        config.write_text(
+            f"Port {_PORT}\nHostKey {self._folder / 'host'}\nPidFile none\nStrictModes no\n"
+            f"AuthorizedKeysFile {self._folder / 'authorized'}\nPermitRootLogin yes\n"
+            "UsePAM no\nPasswordAuthentication no\n"
+        )
+        daemon: subprocess.Popen[bytes] = host.popen(["/usr/sbin/sshd", "-D", "-f", config])
+        self._await(host, host.address, _PORT)
+        return daemon
+
+    def forward(self, host: Host, server: str, *options: str) -> subprocess.Popen[bytes]:
+        """
+        Start a client that forwards (C{-L} or C{-R} in C{options}) over one session to C{server}.
+        """
+        client: subprocess.Popen[bytes] = host.popen(
+            [
+                *("ssh", "-N", "-p", str(_PORT), "-i", self._folder / "user"),
+                *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
+                *("-o", "LogLevel=ERROR", "-o", "ExitOnForwardFailure=yes"),
+                *options,
+                f"root@{server}",
+            ]
+        )
+        return client
+
+    def awaitForward(self, host: Host, port: int) -> None:
+        """
+        Wait until something listens on a port of the host's loopback.
+        """
+        self._await(host, "127.0.0.1", port)
+
+    def _await(self, host: Host, address: str, port: int) -> None:
+        probe = f"import socket; socket.create_connection(({address!r}, {port}), 2).close()"
+        for _ in range(50):
+            if host.run(["python3", "-c", probe], check=False).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"nothing listens on {address}:{port} of {host.name}")

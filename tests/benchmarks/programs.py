@@ -1,0 +1,62 @@
+"""
+Small programs that the benchmarks run on hosts of the lab: the standard library alone, as text.
+"""
+
+#: Says back what it hears, on the port in its argument.
+ECHO = """
+import socket, sys, threading
+def serve(connection):
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connection:
+        while data := connection.recv(65536):
+            connection.sendall(data)
+listener = socket.create_server(("", int(sys.argv[1])), backlog=64)
+while True:
+    connection, _ = listener.accept()
+    threading.Thread(target=serve, args=(connection,), daemon=True).start()
+"""
+
+#: Connects to HOST PORT, RUNS times with a pause, sends a byte, waits for it, and prints for each
+#: run the seconds until connect() returned and until the byte came back, as JSON.
+TIME_ECHO = """
+import json, socket, sys, time
+host, port, runs, pause = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+for _ in range(runs):
+    began = time.monotonic()
+    connection = socket.create_connection((host, port), 15)
+    connected = time.monotonic() - began
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(b"x")
+    assert connection.recv(1) == b"x"
+    print(json.dumps([connected, time.monotonic() - began]), flush=True)
+    connection.close()
+    time.sleep(pause)
+"""
+
+#: Sends BYTES zero bytes to whoever connects to PORT, as fast as it can.
+SOURCE = """
+import socket, sys
+listener = socket.create_server(("", int(sys.argv[1])), backlog=8)
+piece = bytes(1 << 20)
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        left = int(sys.argv[2])
+        try:
+            while left > 0:
+                left -= connection.send(piece[:left])
+        except ConnectionError:
+            pass
+"""
+
+#: Receives everything from HOST PORT; prints bytes and seconds as JSON.
+SINK = """
+import json, socket, sys, time
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
+buffer, count = bytearray(1 << 20), 0
+began = None
+while read := connection.recv_into(buffer):
+    began = began or time.monotonic()
+    count += read
+print(json.dumps([count, time.monotonic() - began]))
+"""
