@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from punchd.errors import Unreachable
 from punchd.interfaces import IAttempt
 from punchd.link.punched import PunchedConnection
 from punchd.net.held import HeldPort
@@ -60,6 +61,8 @@ class Attempt:
     )
     _messages: DeferredQueue[tuple[bytes, Address | None]] = field(init=False)
     _freshPorts: list[HeldPort] = field(factory=list, init=False)
+    _running: list[Deferred[Outcome]] = field(factory=list, init=False)
+    _isOver: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         # A few messages may wait until the strategy hears them; more is an attack.
@@ -81,15 +84,24 @@ class Attempt:
         return self._punch.port
 
     def freshPort(self) -> Deferred[HeldPort]:
+        self._checkNotOver()
         return self._punch.surroundings.freshPort().addCallback(self._keepPort)
 
     def _keepPort(self, port: HeldPort) -> HeldPort:
+        if self._isOver:
+            self._punch.surroundings.release(port)
+        self._checkNotOver()
         self._freshPorts.append(port)
         return port
+
+    def _checkNotOver(self) -> None:
+        if self._isOver:
+            raise Unreachable("this attempt is over")
 
     def race(
         self, port: HeldPort, remotes: Sequence[Address], listening: bool, retries: int = 1
     ) -> Deferred[Outcome]:
+        self._checkNotOver()
         policy = self._punch.policy
         other = self._punch.other.reflexive
         allowed = []
@@ -110,10 +122,12 @@ class Attempt:
         self._races.append((port, allowed, listening, endpoint))
         began = self.clock.seconds()
         racing = endpoint.connect(_DialledFactory(self._punch))
-        return racing.addCallbacks(
+        outcome = racing.addCallbacks(
             lambda connection: self._proven(connection, began),
             lambda failure: self._lost(failure, began),
         )
+        self._running.append(outcome)
+        return outcome
 
     def _proven(self, connection: IProtocol, began: float) -> Outcome:
         assert isinstance(connection, PunchedConnection)
@@ -167,8 +181,14 @@ class Attempt:
 
     def close(self) -> None:
         """
-        The run is over: let go of its ports.
+        The run is over: let go of its ports, and end what its strategy forgot.
         """
+        self._isOver = True
+        for running in self._running:
+            if not running.called:
+                running.cancel()
+                running.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        self._running.clear()
         for port in self._freshPorts:
             self._punch.surroundings.release(port)
         self._freshPorts.clear()

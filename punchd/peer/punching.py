@@ -70,6 +70,7 @@ class _Run:
     deadline: IDelayedCall | None = None
     running: Deferred[Any] | None = None
     timedOut: bool = False
+    isOver: bool = False
 
 
 @define(eq=False)
@@ -168,8 +169,17 @@ class Punch:
     def _deadlinePassed(self, run: _Run) -> None:
         run.deadline = None
         run.timedOut = True
+        self._cancel(run)
+
+    def _cancel(self, run: _Run) -> None:
         if run.running is not None:
             run.running.cancel()
+        if not run.isOver:
+            # Nobody waits for a strategy that goes on all the same.
+            seconds = self.clock.seconds() - run.began
+            detail = "a bug in the strategy: it goes on although it was cancelled"
+            name, tries = run.planned.strategy, run.attempt.tries
+            self._ended(run, Outcome(name, Result.FAILED, seconds, tries, detail))
 
     def _outcomeOfFailure(self, run: _Run, failure: Failure) -> Outcome:
         seconds = self.clock.seconds() - run.began
@@ -191,6 +201,9 @@ class Punch:
         return Outcome(name, Result.FAILED, seconds, tries, detail)
 
     def _ended(self, run: _Run, outcome: object) -> None:
+        if run.isOver:
+            return
+        run.isOver = True
         if run.deadline is not None:
             run.deadline.cancel()
             run.deadline = None
@@ -310,9 +323,9 @@ class Punch:
                 continue
             if name == self.wonBy:
                 # We may be in the middle of its callbacks; it mostly ends by itself now.
-                self.clock.callLater(0, run.running.cancel)
+                self.clock.callLater(0, self._cancel, run)
             else:
-                run.running.cancel()
+                self._cancel(run)
         for connection in self._connections:
             if connection.stream is not winner:
                 connection.abort()
