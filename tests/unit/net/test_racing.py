@@ -7,10 +7,8 @@ from random import Random
 from typing import Any, cast
 
 import pytest
-from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
-    CannotListenError,
     ConnectBindError,
     ConnectError,
     ConnectionRefusedError,
@@ -18,11 +16,10 @@ from twisted.internet.error import (
     TCPTimedOutError,
     TimeoutError,
 )
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from punchd.errors import NotTrusted
@@ -31,73 +28,10 @@ from punchd.net.racing import LONGEST_PAUSE, TAKEN_PAUSE, RaceLost, RacingEndpoi
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.outcomes import Result, Try, Way
 from tests.unit.net.memory import MemoryTransport
+from tests.unit.net.ports import Dialling, FakePort
 
 ONE = makeAddress("198.51.100.1", 1000)
 TWO = makeAddress("198.51.100.2", 2000)
-
-
-@define(eq=False)
-class Dialling:
-    """
-    One socket that dials: what becomes of it is up to the test.
-    """
-
-    remote: Address
-    factory: IProtocolFactory
-    at: float
-    isCancelled: bool = False
-    connecting: Deferred[IProtocol] = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.connecting = Deferred(self._cancel)
-
-    def _cancel(self, connecting: object) -> None:
-        self.isCancelled = True
-
-    def succeed(self) -> MemoryTransport:
-        protocol: Any = self.factory.buildProtocol(self.remote)
-        transport = MemoryTransport(protocol, False)
-        protocol.makeConnection(transport)
-        self.connecting.callback(protocol)
-        return transport
-
-    def fail(self, error: Exception) -> None:
-        self.connecting.errback(Failure(error))
-
-
-@implementer(IStreamClientEndpoint)
-@define
-class Endpoint:
-    port: "FakePort"
-    remote: Address
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        dialling = Dialling(self.remote, protocolFactory, self.port.clock.seconds())
-        self.port.dials.append(dialling)
-        return dialling.connecting
-
-
-@define(eq=False)
-class FakePort:
-    """
-    A held port without sockets.
-    """
-
-    clock: Clock
-    dials: list[Dialling] = field(factory=list)
-    listening: int = 0
-    isTaken: bool = False
-
-    def to(self, remote: Address) -> IStreamClientEndpoint:
-        return Endpoint(self, remote)
-
-    def listen(self) -> None:
-        if self.isTaken:
-            raise CannotListenError("", 1, OSError())
-        self.listening += 1
-
-    def unlisten(self) -> None:
-        self.listening -= 1
 
 
 class Race:
