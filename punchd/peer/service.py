@@ -104,8 +104,10 @@ class PunchdPeer(Service):
         )
         self._exposures = Exposures(dict(exposures or {}), self._policy)
         arrivals = Arrivals(reactor, self.punches.find)
-        pinned = makeContext(credentials, MASTER_ALPN)
-        named = makeContext(credentials, MASTER_ALPN, roots) if _anyNamed(servers) else pinned
+        pinned = makeContext(credentials, MASTER_ALPN, lean=True)
+        named = pinned
+        if _anyNamed(servers):
+            named = makeContext(credentials, MASTER_ALPN, roots, lean=True)
         self.clients = [
             MasterClient(
                 reactor,

@@ -187,7 +187,7 @@ class MasterGate(Gate):
     ) -> None:
         super().__init__(clock=clock, strangers=strangers, complaints=complaints)
         self._exchange = exchange
-        creator = ConnectionCreator(makeContext(credentials, MASTER_ALPN), _anyVerdict)
+        creator = ConnectionCreator(makeContext(credentials, MASTER_ALPN, lean=True), _anyVerdict)
         self._tls = TLSMemoryBIOFactory(creator, False, Factory(), clock)
 
     def makeGuest(self, address: Address) -> tuple[MasterConnection, IProtocol]:
