@@ -34,9 +34,10 @@ def shown(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("ascii")
     if isinstance(value, float):
-        return f"{value:,g}"
+        return f"{value:g}"
     if isinstance(value, int):
-        return f"{value:,}"
+        # Ports and the like are written without a comma.
+        return f"{value:,}" if value >= 10_000 else str(value)
     return str(value)
 
 
