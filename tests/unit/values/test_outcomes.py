@@ -27,24 +27,24 @@ def test_aTrysDetailIsInItsLine() -> None:
 def test_equalTriesAreCounted() -> None:
     outcome = Outcome("lan", Result.TIMED_OUT, 2.0, (REFUSED, REFUSED, REFUSED))
     assert outcome.line() == (
-        "lan timed out after 2.0 s: dialled 203.0.113.9:4000: refused (3 times)"
+        "lan: no answer after 2.0 s (dialled 203.0.113.9:4000: refused 3 times)"
     )
 
 
-def test_withoutTriesNobodyAnswered() -> None:
-    assert Outcome("lan", Result.TIMED_OUT, 2.0).line().endswith("nobody answered")
+def test_withoutTriesNothingWasDialled() -> None:
+    assert Outcome("lan", Result.TIMED_OUT, 2.0).line().endswith("(nothing was dialled)")
 
 
 def test_theDetailIsToldInsteadOfTheTries() -> None:
     outcome = Outcome("lan", Result.NOT_POSSIBLE, 0.0, (REFUSED,), "the server is away")
-    assert outcome.line() == "lan not possible after 0.0 s: the server is away"
+    assert outcome.line() == "lan: not possible after 0.0 s (the server is away)"
 
 
 def test_anOutcomeIsJSON() -> None:
     outcome = Outcome("lan", Result.TIMED_OUT, 2.00004, (REFUSED,))
     assert json.loads(json.dumps(outcome.toJSON())) == {
         "strategy": "lan",
-        "result": "timed out",
+        "result": "no answer",
         "seconds": 2.0,
         "detail": "",
         "tries": [
@@ -63,8 +63,8 @@ def test_noPathTellsEveryOutcome() -> None:
     outcomes = (Outcome("lan", Result.TIMED_OUT, 2.0), Outcome("other", Result.FAILED, 1.0))
     text = str(NoPath("bob", outcomes))
     assert text == (
-        "no direct path to bob: lan timed out after 2.0 s: nobody answered; "
-        "other failed after 1.0 s: nobody answered"
+        "no direct path to bob: lan: no answer after 2.0 s (nothing was dialled); "
+        "other: failed after 1.0 s (nothing was dialled)"
     )
 
 
