@@ -1,26 +1,49 @@
 """
-What every test in the NAT lab needs.
+What every test in the NAT lab needs: with a failure comes what the processes have logged.
+
+Where no lab can be built, C{tests/conftest.py} says what becomes of these tests.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Generator
 
 import pytest
 
-from punchd.testing.natlab import LabUnavailable, requirements
+from punchd.testing.deployment import Deployment
+
+_MARKS = pytest.StashKey[dict[str, int]]()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def labAvailable() -> None:
+def _deployment(item: pytest.Item) -> Deployment | None:
     """
-    A machine that cannot carry a lab fails the tests and says what to install:
-    a lab that is skipped in silence proves nothing.
+    The deployment that a test uses, if it uses one.
     """
-    if os.environ.get("PUNCHD_NO_NATLAB") == "1":
-        pytest.skip("PUNCHD_NO_NATLAB=1: the NAT lab was switched off")
-    missing = requirements()
-    if missing:
-        pytest.fail(
-            f"{LabUnavailable(missing)}; PUNCHD_NO_NATLAB=1 skips these tests", pytrace=False
-        )
+    arguments = getattr(item, "funcargs", {})
+    found = (
+        each
+        for value in arguments.values()
+        for each in (value, getattr(value, "deployment", None))
+        if isinstance(each, Deployment)
+    )
+    return next(found, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    deployment = _deployment(item)
+    if deployment is not None:
+        item.stash[_MARKS] = deployment.marks()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    deployment = _deployment(item)
+    if report.failed and deployment is not None and _MARKS in item.stash:
+        logged = deployment.logged(item.stash[_MARKS])
+        report.sections.append(("what the processes have logged", logged))
+    return report
