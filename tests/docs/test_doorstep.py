@@ -3,6 +3,7 @@ The strategy of the tutorial "Your first strategy".
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -132,7 +133,7 @@ def test_punchdFindsItBesideItsOwn(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": f"{tmp_path / 'doorstep'}:{EXAMPLE.parents[2]}"},
+        env={**os.environ, "PYTHONPATH": f"{tmp_path / 'doorstep'}:{EXAMPLE.parents[2]}"},
     )
     [found] = [one for one in json.loads(shown.stdout) if one["name"] == "doorstep"]
     assert found == {"name": "doorstep", "version": 1, "package": "doorstep", "problem": None}

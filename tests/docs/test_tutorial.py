@@ -44,6 +44,7 @@ def test_theFirstTunnelCarriesWhatTheTutorialSays(tmp_path: Path) -> None:
         text=True,
         timeout=60,
         env={
+            **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(tmp_path),
             "TMPDIR": str(tmp_path),
