@@ -19,6 +19,7 @@ from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.peers import PeerID
 from punchd.wire import commands
 from punchd.wire.frames import Kind
+from tests.natlab.test_pairs import expected, isDirect
 
 DOCS = Path(__file__).parents[2] / "docs"
 WIRE = (DOCS / "reference/wire.rst").read_text("utf-8")
@@ -91,3 +92,20 @@ def test_theRulesOfTheLabAreThoseThatAreShown() -> None:
         # A map or a number may be too long to show; the lab writes numbers in base ten.
         beginning = rule.partition("…")[0].replace("0x1a5b", str(0x1A5B))
         assert " ".join(beginning.split()) in real, rule
+
+
+def test_theTableOfPairsIsWhatTheLabsTestsFind() -> None:
+    rows = (DOCS / "reference/pairs.txt").read_text("utf-8").partition(":stub-columns: 1\n")[2]
+    table = [
+        [cell.strip() for cell in row.split("     - ")]
+        for row in rows.split("   * - ")
+        if row.strip()
+    ]
+    kinds = list(KINDS)
+    assert [row[0] for row in table[1:]] == [
+        f"{number} ``{kind}``" for number, kind in enumerate(kinds, 1)
+    ]
+    for caller, row in zip(kinds, table[1:], strict=True):
+        for callee, mark in zip(kinds, row[1:], strict=True):
+            by = {"●": {"simultaneous"}, "○": {"sequential"}, "·": set()}[mark]
+            assert by == (expected(caller, callee) if isDirect(caller, callee) else set())
