@@ -33,17 +33,19 @@ class Touch(Protocol):
 
     @ivar observed: fires with the address under which the server sees this connection.
     @ivar observedAddress: that address, once it is known.
+    @ivar connecting: what will connect this protocol.
     """
 
     transport: Any
 
     def __init__(self, clock: IReactorTime, question: Question) -> None:
-        self.observed: Deferred[Address] = Deferred(lambda _: self.close())
+        self.observed: Deferred[Address] = Deferred(lambda _: self._stop())
         self.observedAddress: Address | None = None
+        self.connecting: Deferred[Any] | None = None
         self._question = question
         self._received = b""
         self._deadline: IDelayedCall | None = clock.callLater(
-            DEADLINE, self._fail, Unreachable("the assist service does not answer")
+            DEADLINE, self.fail, Unreachable("the assist service does not answer")
         )
 
     def connectionMade(self) -> None:
@@ -67,12 +69,19 @@ class Touch(Protocol):
                 self.observedAddress = observed
                 self.observed.callback(observed)
         except (PunchdError, ValueError) as error:
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """
+        There will be no answer, if there was none yet.
+        """
+        if self._deadline is not None:
+            self._stop()
+            self.observed.errback(Failure(error))
+
+    def _stop(self) -> None:
         self._stopWaiting()
         self.close()
-        self.observed.errback(Failure(error))
 
     def _stopWaiting(self) -> None:
         if self._deadline is not None and self._deadline.active():
@@ -80,11 +89,7 @@ class Touch(Protocol):
         self._deadline = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._deadline is not None:
-            self._stopWaiting()
-            self.observed.errback(
-                Unreachable("the assist service closed the connection without an answer")
-            )
+        self.fail(Unreachable("the assist service closed the connection without an answer"))
 
     def close(self) -> None:
         """
@@ -93,6 +98,9 @@ class Touch(Protocol):
         if self.transport is not None:
             # An orderly end would leave the four-tuple in TIME_WAIT.
             self.transport.abortConnection()
+        elif self.connecting is not None:
+            # Its time may be up while TCP still waits for an answer.
+            self.connecting.cancel()
 
 
 async def touch(clock: IReactorTime, port: HeldPort, remote: Address, question: Question) -> Touch:
@@ -105,12 +113,11 @@ async def touch(clock: IReactorTime, port: HeldPort, remote: Address, question: 
     asking = Touch(clock, question)
     factory = Factory.forProtocol(lambda: asking)
     factory.noisy = False
+    asking.connecting = port.to(remote).connect(factory)
     try:
-        await port.to(remote).connect(factory)
+        await asking.connecting
     except Exception as error:  # every way in which connecting can fail
-        asking.connectionLost()
-        await asking.observed.addErrback(lambda _: None)
-        raise Unreachable(f"the assist service cannot be reached: {error}") from None
+        asking.fail(Unreachable(f"the assist service cannot be reached: {error}"))
     observed = await asking.observed
     if port.token is None:
         port.observed, port.token = observed, question.token
