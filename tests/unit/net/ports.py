@@ -69,6 +69,7 @@ class FakePort:
     listening: int = 0
     isTaken: bool = False
     token: bytes | None = None
+    observed: Address | None = None
     isClosed: bool = False
 
     def to(self, remote: Address) -> IStreamClientEndpoint:

@@ -1,0 +1,79 @@
+"""
+Tests for L{punchd.peer.arrivals}.
+"""
+
+from typing import Any
+
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from punchd.link.punched import DEADLINE
+from punchd.peer.arrivals import MOST_STRANGERS, Arrivals
+from tests.unit.net.memory import HERE, THERE, MemoryTransport, lost
+
+
+class Arriving:
+    """
+    A held port's acceptor, where no introduction is under way.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.arrivals = Arrivals(self.clock, lambda session: None)
+        self.accepted: list[tuple[Any, MemoryTransport]] = []
+
+    def connect(self, number: int = 1) -> int:
+        """
+        Let so many strangers come.
+
+        @return: how many were let in.
+        """
+        before = len(self.accepted)
+        for _ in range(number):
+            protocol: Any = self.arrivals.buildProtocol(THERE)
+            if protocol is not None:
+                transport = MemoryTransport(protocol, True, HERE, THERE)
+                protocol.makeConnection(transport)
+                self.accepted.append((protocol, transport))
+        return len(self.accepted) - before
+
+    def endAborted(self) -> None:
+        for protocol, transport in self.accepted:
+            if transport.isAborted:
+                protocol.connectionLost(lost())
+        self.accepted = [one for one in self.accepted if not one[1].isAborted]
+
+
+def test_itIsAFactory() -> None:
+    verifyObject(IProtocolFactory, Arriving().arrivals)
+
+
+def test_strangersAreBounded() -> None:
+    arriving = Arriving()
+    assert arriving.connect(MOST_STRANGERS + 50) == MOST_STRANGERS
+
+
+def test_strangersThatSayNothingMakePlaceAtTheirDeadline() -> None:
+    arriving = Arriving()
+    arriving.connect(MOST_STRANGERS)
+    arriving.clock.advance(DEADLINE)
+    arriving.endAborted()
+    assert arriving.connect(MOST_STRANGERS + 1) == MOST_STRANGERS
+
+
+def test_aStrangerThatIsNotForUsMakesPlaceAtOnce() -> None:
+    arriving = Arriving()
+    arriving.connect(MOST_STRANGERS)
+    arriving.accepted[0][0].dataReceived(b"GET / HTTP/1.0\r\n")
+    arriving.endAborted()
+    assert arriving.connect(2) == 1
+
+
+def test_aConnectionOfNoIntroductionIsAborted() -> None:
+    arriving = Arriving()
+    arriving.connect()
+    protocol, transport = arriving.accepted[0]
+    protocol.dataReceived(b"PUNCHD\x01\x00" + bytes(32))
+    assert transport.isAborted
+    assert transport.sent == b""
