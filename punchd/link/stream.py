@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
-from typing import Protocol as Typing
 
-from automat import NoTransition, TypeMachineBuilder
+from automat import NoTransition
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -28,80 +27,13 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
+from punchd.errors import ProtocolViolation, PunchdError, Unreachable
+from punchd.link.opening import makeOpening
 from punchd.wire.frames import MAX_DATA, FrameReader, Kind, packFrame, packHead
 from punchd.wire.versions import LINK_ALPN
 
 #: Seconds that a stream which was told to close waits for the other end to agree.
 CLOSING = 10.0
-
-
-class _Opening(Typing):
-    """
-    How a stream comes about: what either end may do.
-    """
-
-    def elect(self, service: str) -> None:
-        """The caller takes this connection, and asks for a service."""
-
-    def asked(self, service: str) -> None:
-        """The callee hears that."""
-
-    def agree(self) -> None:
-        """The callee has connected the service."""
-
-    def agreed(self) -> None:
-        """The caller hears that."""
-
-    def refuse(self, why: str) -> None:
-        """The callee says no."""
-
-    def refused(self, why: str) -> None:
-        """The caller hears that."""
-
-
-def _openingMachine() -> Callable[[Stream], _Opening]:
-    builder = TypeMachineBuilder(_Opening, Stream)
-    proven = builder.state("proven")
-    asking = builder.state("asking")
-    beingAsked = builder.state("beingAsked")
-    agreedOn = builder.state("agreedOn")
-    refusedOn = builder.state("refusedOn")
-
-    @proven.upon(_Opening.elect).to(asking)
-    def elect(opening: _Opening, stream: Stream, service: str) -> None:
-        stream.service = service
-        stream.sendFrame(Kind.OPEN, service.encode("utf-8"))
-
-    @proven.upon(_Opening.asked).to(beingAsked)
-    def asked(opening: _Opening, stream: Stream, service: str) -> None:
-        stream.service = service
-        # The caller may send before it has our answer; nothing of that may be lost.
-        stream.mayReceive = True
-        # What the callee answers in here takes effect when this input is done with: inputs queue.
-        stream.onAsked(stream, service)
-
-    @beingAsked.upon(_Opening.agree).to(agreedOn)
-    def agree(opening: _Opening, stream: Stream) -> None:
-        stream.sendFrame(Kind.OPENED)
-        stream.opened.callback(None)
-
-    @asking.upon(_Opening.agreed).to(agreedOn)
-    def agreed(opening: _Opening, stream: Stream) -> None:
-        stream.mayReceive = True
-        stream.opened.callback(None)
-
-    @beingAsked.upon(_Opening.refuse).to(refusedOn)
-    def refuse(opening: _Opening, stream: Stream, why: str) -> None:
-        stream.sendFrame(Kind.REFUSED, why.encode("utf-8"))
-        stream.endRefused()
-
-    @asking.upon(_Opening.refused).to(refusedOn)
-    def refused(opening: _Opening, stream: Stream, why: str) -> None:
-        stream.opened.errback(Refused(why))
-        stream.endRefused()
-
-    return builder.build()
 
 
 @implementer(ITransport, IHandshakeListener)
@@ -136,7 +68,7 @@ class Stream(Protocol):
         self._clock = clock
         self._whenProven = whenProven
         self._reader = FrameReader()
-        self._opening = _machine(self)
+        self._opening = makeOpening(self)
         # An IProtocol, perhaps an IHalfCloseableProtocol.
         self._protocol: Any = None
         self._kept: list[bytes] = []
@@ -448,6 +380,3 @@ def _expected(failure: Failure) -> None:
 def _text(payload: bytes) -> str:
     text = payload.decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "?" for character in text)
-
-
-_machine = _openingMachine()
