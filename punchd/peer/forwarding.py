@@ -4,6 +4,7 @@ Local ports that lead to other peers' services.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from attrs import frozen
@@ -54,9 +55,9 @@ def parseForward(text: str) -> tuple[str, Target]:
     listen, equals, target = text.rpartition("=")
     if not equals or not listen:
         raise ConfigurationError(f"expected --forward LISTEN=PEER/SERVICE, not {text!r}")
-    if listen.isdigit():
-        if int(listen) > 65535:
-            raise ConfigurationError(f"there is no port {listen}")
+    if re.fullmatch(r"[0-9]+", listen) is not None:
+        if len(listen) > 5 or int(listen) > 65535:
+            raise ConfigurationError(f"there is no port {listen[:80]}")
         return f"tcp:{listen}:interface=127.0.0.1", Target.parse(target)
     # HOST:PORT, if what is before the colon is no kind of endpoint.
     try:
