@@ -216,7 +216,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, str]]:
         question = json.loads(line)
         name = question.pop("command")
         wanted = _QUESTIONS[name]
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise ConfigurationError("that is no question") from None
     if set(question) != wanted or not all(isinstance(one, str) for one in question.values()):
         raise ConfigurationError(f"{name} takes {', '.join(sorted(wanted)) or 'nothing'}")
