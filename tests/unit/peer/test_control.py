@@ -1,0 +1,336 @@
+"""
+Tests for L{punchd.peer.control}.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from punchd.errors import NoPath, Unreachable
+from punchd.peer.control import MOST_QUESTION, QUESTION_DEADLINE, Answers, ControlFactory
+from punchd.peer.links import Links
+from punchd.values.outcomes import Outcome, Result
+from punchd.values.peers import PeerID
+from tests.unit.link.pairs import BOB, Sides, User
+from tests.unit.net.memory import HERE, Pair
+from tests.unit.peer.clients import makePins
+from tests.unit.peer.test_forwarding import Opener
+
+
+class Asking:
+    """
+    A person's command, on the control socket of a peer that has pinned Bob.
+    """
+
+    def __init__(self, folder: Path | None, describe: Any = None) -> None:
+        self.clock = Clock()
+        self.opener = Opener()
+        self.links = Links()
+        self.changes = 0
+        self.pins: Any = None
+        if folder is not None:
+            self.pins = makePins(folder, bob=BOB.peerID)
+        answers = Answers(
+            self.pins,
+            self.opener,
+            self.links,
+            describe or (lambda: {"name": "alice"}),
+            self._pinsChanged,
+        )
+        self.factory = ControlFactory(self.clock, answers)
+        self.user = User()
+        self.connection: Any = self.factory.buildProtocol(HERE)
+        self.pair = Pair(self.clock, self.user, self.connection)
+
+    def _pinsChanged(self) -> None:
+        self.changes += 1
+
+    def say(self, data: bytes) -> None:
+        self.user.transport.write(data)
+        self.pair.flush()
+
+    def ask(self, **question: Any) -> None:
+        self.say(json.dumps(question).encode() + b"\n")
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.user.received)
+        return answer
+
+    @property
+    def isClosed(self) -> bool:
+        return self.user.lost is not None and not self.clock.getDelayedCalls()
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Asking:
+    return Asking(tmp_path)
+
+
+def test_theSocketsFactoryIsOne(asking: Asking) -> None:
+    verifyObject(IProtocolFactory, asking.factory)
+    verifyObject(IHalfCloseableProtocol, asking.connection)
+    asking.connection.connectionLost()
+
+
+def test_aQuestionIsAnsweredAndTheConnectionClosed(asking: Asking) -> None:
+    asking.ask(command="status")
+    assert asking.answer == {"ok": True, "name": "alice"}
+    assert asking.isClosed
+
+
+def test_aQuestionMayComeInPieces(asking: Asking) -> None:
+    for byte in b'{"command": "status"}\n':
+        asking.say(bytes([byte]))
+    assert asking.answer["ok"]
+
+
+def test_trustCountsAtOnce(asking: Asking) -> None:
+    asking.ask(command="trust", name="carol", id="0c" * 32)
+    assert asking.answer == {"ok": True}
+    assert asking.pins.idOf("carol") == PeerID(b"\x0c" * 32)
+    assert asking.changes == 1
+
+
+@pytest.mark.parametrize(("name", "id"), [("carol", "xyz"), ("c c", "0c" * 32)])
+def test_whatCannotBeTrustedIsSaid(asking: Asking, name: str, id: str) -> None:
+    asking.ask(command="trust", name=name, id=id)
+    assert not asking.answer["ok"]
+    assert asking.answer["kind"] == "ConfigurationError"
+    assert asking.changes == 0
+
+
+GARBAGE = [
+    b"\n",
+    b"status\n",
+    b"[]\n",
+    b"7\n",
+    b"null\n",
+    b"{}\n",
+    b'{"command": 7}\n',
+    b'{"command": []}\n',
+    b'{"command": "stop"}\n',
+    b'{"command": "__class__"}\n',
+    b'{"command": "status", "more": "x"}\n',
+    b'{"command": "ping"}\n',
+    b'{"command": "ping", "peer": 7}\n',
+    b'{"command": "connect", "peer": "a/b", "service": "c"}\n',
+    b'{"command": "connect", "peer": "", "service": ""}\n',
+    b"\xff\xfe\n",
+    b"[" * 4000 + b"\n",
+]
+
+
+@pytest.mark.parametrize("line", GARBAGE, ids=lambda line: repr(line[:30]))
+def test_garbageIsAnsweredAndTheConnectionClosed(asking: Asking, line: bytes) -> None:
+    asking.say(line)
+    assert not asking.answer["ok"]
+    assert asking.isClosed
+
+
+@given(st.binary(max_size=200))
+def test_anyLineIsAnsweredOnce(line: bytes) -> None:
+    asking = Asking(None)
+    asking.say(line.replace(b"\n", b" ") + b"\n")
+    assert not asking.answer["ok"]
+    assert asking.isClosed
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_aQuestionThatIsTooLongIsRefused(asking: Asking, end: bytes) -> None:
+    asking.say(b"x" * (MOST_QUESTION + 1) + end)
+    assert asking.answer == {"ok": False, "error": "the question is too long"}
+    asking.clock.advance(QUESTION_DEADLINE)
+    asking.pair.flush()
+    assert asking.isClosed
+
+
+def test_moreAfterAQuestionThatIsTooLongIsNotAnsweredAgain(asking: Asking) -> None:
+    asking.connection.dataReceived(b"x" * (MOST_QUESTION + 1))
+    asking.connection.dataReceived(b"x" * MOST_QUESTION)
+    asking.pair.flush()
+    assert asking.user.received.count(b"\n") == 1
+    asking.connection.connectionLost()
+
+
+def test_whoAsksNothingIsDisconnected(asking: Asking) -> None:
+    asking.say(b'{"command"')
+    asking.clock.advance(QUESTION_DEADLINE)
+    asking.pair.flush()
+    assert asking.answer == {"ok": False, "error": "no question came"}
+    assert asking.isClosed
+
+
+def test_whoGoesAwayWithoutAQuestionLeavesNothing(asking: Asking) -> None:
+    asking.pair.one.abortConnection()
+    asking.pair.flush()
+    assert asking.isClosed
+
+
+def test_anEndOfInputWithoutAQuestionEndsTheConnection(asking: Asking) -> None:
+    asking.user.transport.loseWriteConnection()
+    asking.pair.flush()
+    assert asking.isClosed
+
+
+def test_aBugIsLoggedAndSaid(tmp_path: Path, flushLoggedErrors: Any) -> None:
+    def describe() -> dict[str, Any]:
+        raise ValueError("a bug")
+
+    asking = Asking(tmp_path, describe)
+    asking.ask(command="status")
+    assert asking.answer == {"ok": False, "error": "a bug; see the log of punchd-peer"}
+    assert flushLoggedErrors(ValueError)
+
+
+# ping
+
+
+def test_pingMeasuresAndEndsItsStream(asking: Asking) -> None:
+    sides = Sides()
+    asking.ask(command="ping", peer="bob")
+    assert asking.opener.asked == [("bob", "")]
+    sides.caller.stream.elect("")
+    sides.flush()
+    sides.callee.stream.agree()
+    sides.flush()
+    asking.links.to("bob", BOB.peerID).strategy = "lan"
+    asking.opener.opening[0].callback(sides.caller.stream)
+    sides.flush()
+    asking.pair.flush()
+    answer = asking.answer
+    assert (answer["ok"], answer["peer"], answer["path"]) == (True, "bob", "direct")
+    assert (answer["strategy"], answer["rtt"]) == ("lan", 0.0)
+    assert asking.isClosed
+    sides.wire.advance(10)
+    assert not sides.wire.isOpen
+
+
+def test_pingWithoutPathSaysWhatWasTried(asking: Asking) -> None:
+    asking.ask(command="ping", peer="bob")
+    error = NoPath("bob", (Outcome("lan", Result.REFUSED, 1.0),))
+    asking.links.to("bob", BOB.peerID).failed(str(error), error.outcomes)
+    asking.opener.opening[0].errback(Failure(error))
+    asking.pair.flush()
+    answer = asking.answer
+    assert (answer["ok"], answer["path"], answer["reason"]) == (False, None, str(error))
+    assert [attempt["strategy"] for attempt in answer["attempts"]] == ["lan"]
+
+
+def test_pingOfNobodyWeKnowSaysSo(asking: Asking) -> None:
+    asking.ask(command="ping", peer="carol")
+    assert asking.answer["kind"] == "UnknownPeer"
+    assert "punchd trust carol" in asking.answer["error"]
+
+
+def test_whoGoesAwayEndsTheOpening(asking: Asking) -> None:
+    asking.ask(command="ping", peer="bob")
+    asking.pair.one.abortConnection()
+    asking.pair.flush()
+    assert asking.opener.cancelled == 1
+    assert asking.isClosed
+
+
+# connect
+
+
+class Connected(Asking):
+    """
+    A command that has become a stream to Bob's service.
+    """
+
+    def __init__(self, folder: Path, early: bytes = b"") -> None:
+        super().__init__(folder)
+        self.sides = Sides()
+        self.service = User()
+        self.say(b'{"command": "connect", "peer": "bob", "service": "ssh"}\n' + early)
+        self.sides.caller.stream.elect("ssh")
+        self.opener.opening[0].callback(self.sides.caller.stream)
+        self.sides.flush()
+
+    def agree(self) -> None:
+        self.sides.callee.stream.agree()
+        self.sides.callee.stream.carry(self.service)
+        self.flush()
+
+    def flush(self) -> None:
+        for _ in range(4):
+            self.sides.flush()
+            self.pair.flush()
+
+
+def test_connectBecomesTheStream(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.agree()
+    connected.say(b"question")
+    connected.service.transport.write(b"answer")
+    connected.flush()
+    assert connected.service.received == b"question"
+    assert connected.user.received == b'{"ok": true}\nanswer'
+    connected.sides.end()
+    connected.flush()
+
+
+def test_whatComesWithTheQuestionIsNotLost(tmp_path: Path) -> None:
+    connected = Connected(tmp_path, b"early")
+    connected.agree()
+    assert connected.service.received == b"early"
+    connected.sides.end()
+    connected.flush()
+
+
+def test_bothWaysMayEnd(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.agree()
+    connected.user.transport.loseWriteConnection()
+    connected.flush()
+    assert connected.service.inputEnded
+    connected.service.transport.write(b"answer")
+    connected.service.transport.loseWriteConnection()
+    connected.flush()
+    assert connected.user.received.endswith(b"answer")
+    assert connected.isClosed
+    assert connected.sides.clock.getDelayedCalls() == []
+
+
+def test_aRefusedServiceIsSaid(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.sides.callee.stream.refuse("the service 'ssh' is not exposed here")
+    connected.flush()
+    assert connected.answer == {
+        "ok": False,
+        "error": "the service 'ssh' is not exposed here",
+        "kind": "Refused",
+    }
+
+
+def test_whoGoesAwayWhileWaitingBreaksTheStream(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.pair.one.abortConnection()
+    connected.flush()
+    connected.sides.wire.advance(10)
+    assert not connected.sides.wire.isOpen
+
+
+def test_withoutAServerConnectSaysSo(asking: Asking) -> None:
+    asking.ask(command="connect", peer="bob", service="ssh")
+    asking.opener.opening[0].errback(Failure(Unreachable("not connected to any server")))
+    asking.pair.flush()
+    assert asking.answer["error"] == "not connected to any server"
+
+
+def test_anOpeningThatIsNeverDoneCanBeGivenUp(asking: Asking) -> None:
+    asking.ask(command="connect", peer="bob", service="ssh")
+    opening: Deferred[Any] = asking.opener.opening[0]
+    asking.pair.one.abortConnection()
+    asking.pair.flush()
+    assert opening.called
