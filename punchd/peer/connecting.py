@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
@@ -27,6 +28,11 @@ from punchd.wire.preamble import Side
 #: Introductions that may be tried for one stream: a second one from a fresh port, when the server
 #: says that the first would meet another of the same two ports.
 _TRIES = 3
+
+#: Seconds for which a request waits while there is no server: reconnecting after a server's restart
+#: takes about one. And how often it looks.
+_PATIENCE = 1.5
+_GLANCE = 0.05
 
 
 @implementer(IStreamOpener)
@@ -73,7 +79,7 @@ class Connecting:
             raise
 
     async def _throughAnyServer(self, peer: str, peerID: PeerID, service: str) -> Stream:
-        connected = [client for client in self._clients if client.isConnected]
+        connected = await self._connected()
         if not connected:
             problems = "; ".join(
                 f"{client.join.where}: {client.problem or 'still connecting'}"
@@ -86,6 +92,15 @@ class Connecting:
             except UnknownPeer:
                 continue
         return await self._through(connected[-1], peer, peerID, service)
+
+    async def _connected(self) -> list[MasterClient]:
+        clock = self._clients[0].clock
+        until = clock.seconds() + _PATIENCE
+        while True:
+            connected = [client for client in self._clients if client.isConnected]
+            if connected or clock.seconds() >= until:
+                return connected
+            await deferLater(clock, _GLANCE)
 
     async def _through(
         self, client: MasterClient, peer: str, peerID: PeerID, service: str

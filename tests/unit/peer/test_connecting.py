@@ -108,11 +108,23 @@ def test_withoutAServerItSaysWhichAndWhy(tmp_path: Path) -> None:
         client.isConnected = False
     opener.clients[1].problem = "the name 'alice' is taken"
     opener.open()
+    opener.clock.pump([0.05] * 40)
     assert isinstance(opener.error, Unreachable)
     assert str(opener.error) == (
         "not connected to any server (s0.example:7761: still connecting; "
         "s1.example:7761: the name 'alice' is taken)"
     )
+
+
+def test_aServerThatComesBackSoonIsWaitedFor(tmp_path: Path) -> None:
+    opener = Opener(tmp_path, 1)
+    opener.clients[0].isConnected = False
+    opener.open()
+    opener.clock.pump([0.05] * 10)
+    assert not opener.clients[0].asked
+    opener.clients[0].isConnected = True
+    opener.clock.advance(0.05)
+    assert len(opener.clients[0].asked) == 1
 
 
 def test_anotherServerIsAskedWhenOneDoesNotKnowThePeer(tmp_path: Path) -> None:
