@@ -1,0 +1,128 @@
+"""
+Tests for L{punchd.identity.folder}.
+"""
+
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from punchd.errors import ConfigurationError
+from punchd.identity.folder import StateFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    return StateFolder.at(str(tmp_path / "state"))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_aNewFolderIsItsOwnersAlone(folder: StateFolder) -> None:
+    assert mode(folder.path) == 0o700
+
+
+def test_theFoldersAboveAreMade(tmp_path: Path) -> None:
+    assert StateFolder.at(str(tmp_path / "a" / "b" / "c")).path.is_dir()
+
+
+def test_whatWasWrittenIsRead(folder: StateFolder) -> None:
+    folder.write("file", b"content")
+    assert folder.read("file") == b"content"
+
+
+def test_whatIsNotThereIsNone(folder: StateFolder) -> None:
+    assert folder.read("file") is None
+
+
+def test_aFileIsItsOwnersAloneWhateverTheUmask(folder: StateFolder) -> None:
+    old = os.umask(0)
+    try:
+        folder.write("file", b"secret")
+    finally:
+        os.umask(old)
+    assert mode(folder.file("file")) == 0o600
+
+
+def test_aFileIsReplacedNotWrittenInto(folder: StateFolder) -> None:
+    folder.write("file", b"old")
+    with folder.file("file").open("rb") as old:
+        folder.write("file", b"new")
+        assert old.read() == b"old"
+
+
+def test_nothingElseIsLeft(folder: StateFolder) -> None:
+    folder.write("file", b"one")
+    folder.write("file", b"two")
+    assert [one.name for one in folder.path.iterdir()] == ["file"]
+
+
+def test_whatCannotBeWrittenLeavesNothing(folder: StateFolder) -> None:
+    folder.file("file").mkdir()
+    folder.file("file").joinpath("inside").touch()
+    with pytest.raises(ConfigurationError, match="cannot write"):
+        folder.write("file", b"content")
+    assert [one.name for one in folder.path.iterdir()] == ["file"]
+
+
+def test_aFullDiskLeavesTheOldFile(folder: StateFolder) -> None:
+    folder.write("file", b"old")
+    # A limit on the size of files fails in the middle of writing, as a full disk does.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(ConfigurationError, match="cannot write"):
+            folder.write("file", b"n" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert folder.read("file") == b"old"
+    assert [one.name for one in folder.path.iterdir()] == ["file"]
+
+
+_KILLED = """
+import os, sys
+from punchd.identity.folder import StateFolder
+
+def die(*arguments):
+    os.kill(os.getpid(), 9)
+
+setattr(os, sys.argv[2], die)
+StateFolder.at(sys.argv[1]).write("file", b"new")
+"""
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_aProcessKilledInTheMiddleLeavesTheOldFile(folder: StateFolder, moment: str) -> None:
+    folder.write("file", b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(folder.path), moment], capture_output=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert folder.read("file") == b"old"
+
+
+def test_aPathBelowAFileCannotBeAFolder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="--state"):
+        StateFolder.at(str(tmp_path / "file" / "state"))
+
+
+def test_aFileIsNoFolder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="--state"):
+        StateFolder.at(str(tmp_path / "file"))
+
+
+def test_whatCannotBeReadIsSaid(folder: StateFolder) -> None:
+    folder.file("file").mkdir()
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        folder.read("file")
