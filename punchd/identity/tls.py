@@ -126,7 +126,8 @@ def onlyHost(host: str) -> Judge:
 @frozen
 class _Protocols:
     """
-    The ALPN callback of a TLS server; an end that speaks nothing of ours is refused.
+    The ALPN callback of a TLS server. An end that speaks nothing of ours gets no protocol, and
+    whoever uses the connection sees that: what was negotiated is on the TLS transport.
     """
 
     alpn: bytes

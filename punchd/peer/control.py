@@ -38,6 +38,9 @@ SOCKET = "control"
 MOST_QUESTION = 4096
 QUESTION_DEADLINE = 5.0
 
+#: Bytes of a stream that are taken before it is there.
+MOST_EARLY = 65536
+
 #: Round trips that C{ping} measures.
 _PINGS = 3
 
@@ -129,6 +132,7 @@ class ControlConnection(Protocol):
         self._deadline: IDelayedCall | None = clock.callLater(QUESTION_DEADLINE, self._tooLate)
         self._answering: Deferred[None] | None = None
         self._spliced: SpliceEnd | None = None
+        self._inputEnded = False
 
     def dataReceived(self, data: bytes) -> None:
         if self._spliced is not None:
@@ -136,13 +140,15 @@ class ControlConnection(Protocol):
             return
         self._received += data
         if self._answering is not None:
+            # It belongs to a stream that is not there yet. Reading goes on for a while, because
+            # only who reads notices that the other end has hung up.
+            if len(self._received) > MOST_EARLY:
+                self.transport.pauseProducing()
             return
         line, newline, rest = self._received.partition(b"\n")
         if newline and len(line) <= MOST_QUESTION:
             self._received = rest
             self._stopDeadline()
-            # What follows belongs to a stream that is not there yet.
-            self.transport.pauseProducing()
             self._answering = Deferred.fromCoroutine(self._answer(line))
             self._answering.addErrback(self._broken)
         elif len(self._received) > MOST_QUESTION:
@@ -173,11 +179,14 @@ class ControlConnection(Protocol):
         stream.carry(remote)
         if received:
             local.dataReceived(received)
+        if self._inputEnded:
+            local.readConnectionLost()
 
     def readConnectionLost(self) -> None:
+        self._inputEnded = True
         if self._spliced is not None:
             self._spliced.readConnectionLost()
-        else:
+        elif self._answering is None:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:

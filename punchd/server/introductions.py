@@ -38,6 +38,9 @@ MOST_MESSAGES = 64
 #: Seconds that nobody is held back longer than.
 MOST_HOLD = 1.0
 
+#: Seconds of holding back below which nobody wants to hear of it.
+_WORTH_TELLING = 0.0005
+
 #: Introductions that one peer may ask for, per second and at once.
 INTRODUCTIONS_PER_SECOND = 20.0
 INTRODUCTIONS_AT_ONCE = 100.0
@@ -241,7 +244,7 @@ class Introductions:
         waits = holdBack(caller.oneWay, callee.oneWay)
         held = ""
         for wait, session in zip(waits, (caller, callee), strict=True):
-            if wait > 0:
+            if wait >= _WORTH_TELLING:
                 held = f"; GO held back {wait * 1000:.0f} ms for {session.name}"
         self._note(
             introduction,

@@ -49,7 +49,7 @@ class Simultaneous:
         # A NAT that maps by destination shows us another port than the server saw: its SYN can only
         # meet a listener. Without a NAT of our own, a listener costs nothing and saves a round
         # trip. Otherwise there must be none: behind some NATs its answer to a SYN that comes
-        # between two tries blocks the address (see the explanation of NAT behaviour).
+        # between two tries blocks the address (see the explanation of hole punching).
         dependent = other.offer.mapping not in (None, Mapping.ENDPOINT_INDEPENDENT)
         listening = own.hasNoNat or dependent
         attempt.note(

@@ -38,6 +38,11 @@ class PunchdOptions(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.many: dict[str, list[str]] = {name: [] for name in self.repeatable}
+        # Set aside while the command line and the file are read: what stands on the command line
+        # wins even if it says the same as the default.
+        self._standard = {name: value for name, value in self.defaults.items() if name != "config"}
+        for name in self._standard:
+            self[name] = None
 
     def parseOptions(self, options: Any = None) -> None:
         try:
@@ -48,6 +53,9 @@ class PunchdOptions(usage.Options):
     def postOptions(self) -> None:
         if self["config"]:
             self._readFile(self["config"])
+        for name, value in self._standard.items():
+            if self[name] is None:
+                self[name] = value
 
     def parseArgs(self, *arguments: str) -> None:
         if arguments:
@@ -86,11 +94,12 @@ class PunchdOptions(usage.Options):
         elif name in self.flags():
             if not isinstance(value, bool):
                 raise ConfigurationError(f"{path}: {name} is true or false")
-            self[name] = self[name] or value
+            if self[name] is None:
+                self[name] = value
         elif name in self.defaults and name != "config":
             if not isinstance(value, str | int):
                 raise ConfigurationError(f"{path}: {name} takes a text")
-            if self[name] == self.defaults[name]:
+            if self[name] is None:
                 self[name] = str(value)
         else:
             raise ConfigurationError(f"{path}: there is no option {name!r}")

@@ -16,7 +16,13 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from punchd.errors import NoPath, Unreachable
-from punchd.peer.control import MOST_QUESTION, QUESTION_DEADLINE, Answers, ControlFactory
+from punchd.peer.control import (
+    MOST_EARLY,
+    MOST_QUESTION,
+    QUESTION_DEADLINE,
+    Answers,
+    ControlFactory,
+)
 from punchd.peer.links import Links
 from punchd.values.outcomes import Outcome, Result
 from punchd.values.peers import PeerID
@@ -284,6 +290,32 @@ def test_whatComesWithTheQuestionIsNotLost(tmp_path: Path) -> None:
     connected = Connected(tmp_path, b"early")
     connected.agree()
     assert connected.service.received == b"early"
+    connected.sides.end()
+    connected.flush()
+
+
+def test_inputThatEndsBeforeTheStreamIsThereEndsItToo(tmp_path: Path) -> None:
+    connected = Connected(tmp_path, b"all there is")
+    connected.user.transport.loseWriteConnection()
+    connected.pair.flush()
+    connected.agree()
+    assert connected.service.received == b"all there is"
+    assert connected.service.inputEnded
+    connected.service.transport.write(b"answer")
+    connected.service.transport.loseWriteConnection()
+    connected.flush()
+    assert connected.user.received.endswith(b"answer")
+    assert connected.isClosed
+
+
+def test_whoWaitsForAStreamIsWatchedUntilItHasSentALot(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.say(bytes(MOST_EARLY))
+    assert not connected.pair.two.isPaused
+    connected.say(b"x")
+    assert connected.pair.two.isPaused
+    connected.agree()
+    assert connected.service.received == bytes(MOST_EARLY) + b"x"
     connected.sides.end()
     connected.flush()
 

@@ -73,6 +73,12 @@ def test_aFileHoldsTheSameOptions(tmp_path: Path) -> None:
     assert options.many["host"] == ["c.example"]
 
 
+def test_theCommandLineWinsWithTheDefaultToo(tmp_path: Path) -> None:
+    file = tmp_path / "punchd.toml"
+    file.write_text('master = "tcp:443"\n', "utf-8")
+    assert parse("--config", str(file), "--master", "tcp:7761")["master"] == "tcp:7761"
+
+
 def test_anUnknownNameInTheFileIsAMistake(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
