@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
@@ -109,6 +110,19 @@ class SpliceEnd(Protocol):
             other.transport.loseConnection()
         else:
             other.transport.abortConnection()
+
+
+def tuneLocal(transport: object, readSize: int) -> None:
+    """
+    Make the transport of a local connection ready to be spliced.
+
+    @param readSize: bytes to read at a time, as many as suit the other end.
+    """
+    set_ = getattr(transport, "setTcpNoDelay", None)
+    if set_ is not None:
+        set_(True)
+    if isinstance(transport, FileDescriptor):
+        transport.bufferSize = readSize
 
 
 def spliceEnds() -> tuple[SpliceEnd, SpliceEnd]:

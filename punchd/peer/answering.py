@@ -13,7 +13,7 @@ from punchd.errors import NoPath, PunchdError, Refused
 from punchd.identity.pins import Pins
 from punchd.interfaces import IAccessPolicy
 from punchd.link.stream import Stream
-from punchd.net.splicing import spliceEnds
+from punchd.net.splicing import spliceEnds, tuneLocal
 from punchd.peer.conversation import Call
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
@@ -21,6 +21,7 @@ from punchd.peer.punches import Punches
 from punchd.values.addresses import Address, showAddress
 from punchd.values.parties import Party, Situation, hostsFor
 from punchd.values.peers import PeerID
+from punchd.wire.frames import FULL_DATA
 from punchd.wire.preamble import Side
 
 
@@ -57,7 +58,7 @@ class Exposures:
             if stream.isOver:
                 local.transport.abortConnection()
                 return
-            setNoDelay(local.transport)
+            tuneLocal(local.transport, FULL_DATA)
             stream.agree()
             stream.carry(remote)
 
@@ -69,15 +70,6 @@ class Exposures:
 
         connecting.addCallbacks(connected, failed)
         stream.whenOver().addCallback(lambda _: connecting.cancel())
-
-
-def setNoDelay(transport: object) -> None:
-    """
-    Send small writes at once, if this is a TCP transport.
-    """
-    set_ = getattr(transport, "setTcpNoDelay", None)
-    if set_ is not None:
-        set_(True)
 
 
 @define(eq=False)

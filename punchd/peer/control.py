@@ -24,10 +24,11 @@ from punchd.errors import ConfigurationError, NoPath, PunchdError
 from punchd.identity.pins import Pins
 from punchd.interfaces import IStreamOpener
 from punchd.link.stream import Stream
-from punchd.net.splicing import SpliceEnd, spliceEnds
+from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
 from punchd.peer.forwarding import Target
 from punchd.peer.links import Links
 from punchd.values.peers import PeerID
+from punchd.wire.frames import FULL_DATA
 
 _log = Logger()
 
@@ -175,6 +176,7 @@ class ControlConnection(Protocol):
         local, remote = spliceEnds()
         self._spliced = local
         received, self._received = self._received, b""
+        tuneLocal(self.transport, FULL_DATA)
         local.makeConnection(self.transport)
         stream.carry(remote)
         if received:

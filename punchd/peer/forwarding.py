@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 from punchd.errors import ConfigurationError, PunchdError
 from punchd.interfaces import IStreamOpener
 from punchd.link.stream import Stream
-from punchd.net.splicing import SpliceEnd, spliceEnds
-from punchd.peer.answering import setNoDelay
+from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
 from punchd.values.addresses import splitHostPort
 from punchd.values.peers import checkedName
+from punchd.wire.frames import FULL_DATA
 
 _log = Logger()
 
@@ -88,7 +88,7 @@ class ForwardFactory(Factory):
         return client
 
     def _open(self, client: SpliceEnd, remote: SpliceEnd) -> None:
-        setNoDelay(client.transport)
+        tuneLocal(client.transport, FULL_DATA)
         target = self._target
         opening: Deferred[Any] = self._opener.openStream(target.peer, target.service)
         client.whenLost = opening.cancel

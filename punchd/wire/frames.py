@@ -23,6 +23,10 @@ MAX_CONTROL = 1024
 #: pings from waiting behind a long frame.
 MAX_DATA = 65536
 
+#: The payload of a C{DATA} frame that fills four TLS records (RFC 8446, 5.1) exactly. Four bytes
+#: more would cost a record of their own.
+FULL_DATA = 4 * 16384 - HEAD_LENGTH
+
 
 class Kind(IntEnum):
     """
