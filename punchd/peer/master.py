@@ -9,20 +9,27 @@ is called at; ports for more come by way of the assist service.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
-from attrs import evolve
+from attrs import define, evolve
 from OpenSSL.SSL import Context
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Factory
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from punchd.errors import PunchdError, Unreachable
 from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
@@ -113,16 +120,13 @@ class MasterClient(Service):
         endpoint = wrapClientTLS(
             creator, self.port.toHost(self.join.host, self.join.port, _CONNECT_TIMEOUT)
         )
-        factory = Factory.forProtocol(lambda: Conversation(self._reactor, self._listener).protocol)
-        factory.noisy = False
         self._client = ClientService(
-            endpoint,
-            factory,
+            _LoggingIn(endpoint, self._converse, self._login),
+            Factory.forProtocol(Protocol),
             retryPolicy=backoffPolicy(
                 _FIRST_WAIT, _LONGEST_WAIT, _GROWTH, jitter=lambda: self.random.uniform(0, 1)
             ),
             clock=self._reactor,
-            prepareConnection=self._prepare,
         )
         self._client.startService()
         self._watchAttempt()
@@ -147,8 +151,8 @@ class MasterClient(Service):
             self.problem = problem
             self._note(f"cannot use the server at {self.join.where}: {problem}; will try again")
 
-    def _prepare(self, protocol: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._login(protocol.conversation))
+    def _converse(self) -> Conversation:
+        return Conversation(self._reactor, self._listener)
 
     async def _login(self, conversation: Conversation) -> None:
         self._hosts = ()
@@ -177,7 +181,8 @@ class MasterClient(Service):
         if self._client is not None:
             self.problem = str(conversation.error or "disconnected")
             self._note(f"lost the server at {self.join.where}: {self.problem}")
-            self._watchAttempt()
+            # When the client service has noticed, too.
+            self._reactor.callLater(0, self._watchAttempt)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -354,6 +359,41 @@ class MasterClient(Service):
             self.ask(Report, session=session, strategy=strategy, seconds=seconds).addErrback(
                 lambda failure: None
             )
+
+
+@implementer(IStreamClientEndpoint)
+@define
+class _LoggingIn:
+    """
+    Connects and logs in, so that the L{ClientService} sees only connections that the server lets
+    in: it does not expect one to end before, and would not close one that was refused.
+    """
+
+    _endpoint: IStreamClientEndpoint
+    _converse: Callable[[], Conversation]
+    _login: Callable[[Conversation], Awaitable[None]]
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, protocolFactory: IProtocolFactory) -> IProtocol:
+        conversation = self._converse()
+        factory = Factory.forProtocol(lambda: conversation.protocol)
+        factory.noisy = False
+        await self._endpoint.connect(factory)
+        transport: Any = conversation.protocol.transport
+        session = protocolFactory.buildProtocol(transport.getPeer())
+        assert session is not None
+        try:
+            await self._login(conversation)
+        except BaseException:
+            conversation.abort()
+            raise
+        session.makeConnection(transport)
+        conversation.whenOver().addCallback(
+            lambda _: session.connectionLost(Failure(ConnectionDone()))
+        )
+        return session
 
 
 def _nameOf(host: str) -> str | None:
