@@ -6,6 +6,7 @@ Exit status: 0 done; 1 it could not be done, and one line on standard error says
 
 from __future__ import annotations
 
+import os
 import sys
 
 from punchd.cli.control import Failed, ask, isRunning, stateFolder
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run the command in C{arguments}.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    _fillStandardStreams()
     try:
         if given[:1] == ["connect"]:
             # ssh waits for this one: it does without argparse, as long as nothing is unusual.
@@ -40,6 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _fillStandardStreams() -> None:
+    """
+    Open those of the descriptors 0 to 2 that are closed: the next socket would become one of them.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _plainConnect(arguments: list[str]) -> tuple[str | None, str] | None:
