@@ -1,0 +1,194 @@
+"""
+Tests for L{punchd.tap.peer} and L{punchd.tap.options}: the command line and the file.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from punchd.errors import ConfigurationError
+from punchd.strategies.lan import Lan
+from punchd.strategies.simultaneous import Simultaneous
+from punchd.tap.options import defaultState
+from punchd.tap.peer import Options, chosenStrategies, makePeer
+
+NEEDED = ["--name=alice", "--server=example.org"]
+
+
+def parsed(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """
+    What is said on standard error, when it is one line and the status is 2.
+    """
+    with pytest.raises(SystemExit) as caught:
+        parsed(*arguments)
+    assert caught.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("punchd-peer: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+def test_whatIsRepeatableIsCollected() -> None:
+    options = parsed(*NEEDED, "--server=b.example", "--expose=a=tcp:1", "--expose=b=tcp:2")
+    assert options.many["server"] == ["example.org", "b.example"]
+    assert options.many["expose"] == ["a=tcp:1", "b=tcp:2"]
+
+
+def test_twoParsersShareNothing() -> None:
+    parsed(*NEEDED, "--allow=bob")
+    assert parsed(*NEEDED).many["allow"] == []
+
+
+def test_theStateIsWhereXDGSays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/somewhere")
+    assert parsed(*NEEDED)["state"] == "/somewhere/punchd-peer"
+
+
+def test_withoutXDGTheStateIsAtHome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/alice")
+    assert defaultState("punchd-peer") == "/home/alice/.local/state/punchd-peer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--server=a"], "say --name NAME"),
+        (["--name=alice"], "say --server HOST"),
+        (["--name=a b", "--server=a"], "cannot be a --name"),
+        (["--name=alice", "--server=a:x"], "expected HOST:PORT"),
+        (["--name=alice", "--server=a:²"], "expected HOST:PORT"),
+        (["--name=alice", "--server=a#12"], "is no peer ID"),
+        ([*NEEDED, "--expose=web"], "expected --expose NAME="),
+        ([*NEEDED, "--expose=w b=tcp:1"], "cannot be a name in --expose"),
+        ([*NEEDED, "--forward=2222"], "expected --forward LISTEN="),
+        ([*NEEDED, "--forward=2222=bob"], "expected PEER/SERVICE"),
+        ([*NEEDED, "--forward=99999=bob/ssh"], "there is no port 99999"),
+        ([*NEEDED, "--allow=b b"], "--allow"),
+        ([*NEEDED, "--allow=bob="], "--allow"),
+        ([*NEEDED, "--nonsense"], "nonsense"),
+        ([*NEEDED, "stray"], "what is 'stray'"),
+        ([*NEEDED, "--config=/nonexistent/file"], "cannot read /nonexistent/file"),
+    ],
+)
+def test_aMistakeIsOneLineAndStatus2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+) -> None:
+    assert reason in refusal(capsys, *arguments)
+
+
+# The file.
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "peer.toml"
+
+
+def test_theFileHoldsTheSameOptions(file: Path) -> None:
+    file.write_text(
+        'name = "alice"\nserver = ["a.example", "b.example"]\nexpose = "web=tcp:80"\n'
+        'state = "/somewhere"\nno-relay = true\n'
+    )
+    options = parsed(f"--config={file}")
+    assert (options["name"], options["state"]) == ("alice", "/somewhere")
+    assert options.many["server"] == ["a.example", "b.example"]
+    assert options.many["expose"] == ["web=tcp:80"]
+    assert options["no-relay"]
+
+
+def test_theCommandLineWins(file: Path) -> None:
+    file.write_text('name = "fromfile"\nstate = "/fromfile"\nserver = "a.example"\n')
+    options = parsed(f"--config={file}", "--name=alice", "--state=/here")
+    assert (options["name"], options["state"]) == ("alice", "/here")
+
+
+def test_theCommandLineReplacesWhatIsRepeatable(file: Path) -> None:
+    file.write_text('name = "alice"\nserver = ["a.example", "b.example"]\n')
+    assert parsed(f"--config={file}", "--server=c.example").many["server"] == ["c.example"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"name = ", "is no TOML"),
+        (b"\xff\xfe", "is no TOML"),
+        (b"nonsense = 1", "there is no option 'nonsense'"),
+        (b'config = "another"', "there is no option 'config'"),
+        (b"name = 1.5", "name takes a text"),
+        (b'name = ["alice"]', "name takes a text"),
+        (b"server = [1.5]", "server takes text, or a list of texts"),
+        (b"server = {a = 1}", "server takes text, or a list of texts"),
+        (b'no-relay = "yes"', "no-relay is true or false"),
+        (b"[section]\nname = 'alice'", "there is no option 'section'"),
+        (b'name = "a b"\nserver = "a"', "cannot be a --name"),
+    ],
+)
+def test_aMistakeInTheFileIsOneLineAndStatus2(
+    capsys: pytest.CaptureFixture[str], file: Path, content: bytes, reason: str
+) -> None:
+    file.write_bytes(content)
+    assert reason in refusal(capsys, f"--config={file}")
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"name = 1.5", b"nonsense = 1"])
+def test_aMistakeInTheFileNamesTheFile(
+    capsys: pytest.CaptureFixture[str], file: Path, content: bytes
+) -> None:
+    file.write_bytes(content)
+    assert str(file) in refusal(capsys, f"--config={file}")
+
+
+# Making the peer.
+
+INSTALLED = {"lan": Lan(), "simultaneous": Simultaneous()}
+
+
+def test_withoutChoiceAllStrategiesAreUsed() -> None:
+    assert chosenStrategies(None, INSTALLED) is None
+
+
+def test_theChosenStrategiesKeepTheirOrder() -> None:
+    names = chosenStrategies("simultaneous, lan,simultaneous", INSTALLED)
+    assert names == ["simultaneous", "lan"]
+
+
+@pytest.mark.parametrize("text", ["magic", "", "lan,", "lan;simultaneous"])
+def test_aStrategyThatIsNotInstalledIsAConfigurationError(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="installed: lan, simultaneous"):
+        chosenStrategies(text, INSTALLED)
+
+
+def test_thePeerIsWhatTheOptionsSay(tmp_path: Path) -> None:
+    options = parsed(*NEEDED, f"--state={tmp_path}", "--expose=web=tcp:localhost:80")
+    clock: Any = Clock()
+    facts = makePeer(options, clock).describe()
+    assert (facts["name"], facts["exposes"], facts["master"]) == ("alice", ["web"], "connecting")
+    assert [server["server"] for server in facts["servers"]] == ["example.org:7761"]
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("--expose=web=nonsense:1", "--expose: 'nonsense:1' is no endpoint"),
+        ("--forward=nonsense:x=bob/web", "--forward: 'nonsense:x' is no endpoint"),
+        ("--strategies=magic", "there is no strategy 'magic'"),
+        ("--ca=/nonexistent/roots.pem", "no certificates"),
+    ],
+)
+def test_whatDoesNotFitTogetherIsAConfigurationError(
+    tmp_path: Path, option: str, reason: str
+) -> None:
+    options = parsed(*NEEDED, f"--state={tmp_path}", option)
+    clock: Any = Clock()
+    with pytest.raises(ConfigurationError, match=reason):
+        makePeer(options, clock)
