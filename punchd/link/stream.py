@@ -35,6 +35,9 @@ from punchd.wire.versions import LINK_ALPN
 #: Seconds that a stream which was told to close waits for the other end to agree.
 CLOSING = 10.0
 
+#: Seconds that the connection of a stream which the other end has broken may take to end in order.
+BREAKING = 1.0
+
 
 @implementer(ITransport, IHandshakeListener)
 class Stream(Protocol):
@@ -134,7 +137,7 @@ class Stream(Protocol):
         elif kind is Kind.RESET:
             self._isDeaf = True
             self._broken = _text(payload) or "reset by the other end"
-            self.transport.abortConnection()
+            self._endBroken()
         elif kind is Kind.PING:
             self.sendFrame(Kind.PONG, payload)
         elif kind is Kind.PONG:
@@ -154,7 +157,7 @@ class Stream(Protocol):
         # Nobody may be waiting for it any more.
         self.opened.addErrback(_expected)
         if self._protocol is not None:
-            finished = self._finReceived and self._finSent
+            finished = self._finReceived and self._finSent and not self._isDeaf
             why = ConnectionDone() if finished else ConnectionLost(self._broken or None)
             self._protocol.connectionLost(Failure(why))
         for ended in self._awaitingEnd:
@@ -295,6 +298,19 @@ class Stream(Protocol):
     def _stopWaiting(self) -> None:
         self._broken = "the other end did not agree to close"
         self.transport.abortConnection()
+
+    def _endBroken(self) -> None:
+        """
+        The other end has broken the stream: end the connection too, but in order if that is
+        possible at once. A TCP reset would leave in the other's NAT the entry of a connection that
+        was reset. One that is made of Linux then takes our next SYN on these two ports for invalid,
+        and if it answers such SYNs, nobody connects until the entry is forgotten, 10 s later.
+        """
+        self.transport.unregisterProducer()
+        self.transport.resumeProducing()
+        self.transport.loseConnection()
+        if self._closing is None:
+            self._closing = self._clock.callLater(BREAKING, self.transport.abortConnection)
 
     def abortConnection(self) -> None:
         """

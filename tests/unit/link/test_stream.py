@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
-from punchd.link.stream import CLOSING, Stream
+from punchd.link.stream import BREAKING, CLOSING, Stream
 from punchd.wire.frames import Kind, packFrame, packHead
 from tests.unit.link.pairs import Sides, Streaming, User
 from tests.unit.net.memory import MemoryTransport, lost
@@ -590,10 +590,32 @@ def test_aResetBreaksTheStreamWithItsReason() -> None:
     alone.stream.agree()
     alone.stream.carry(user)
     alone.receive(packFrame(Kind.RESET, b"the service crashed"))
-    assert alone.transport.isAborted
+    assert alone.transport.disconnecting
     alone.stream.connectionLost(lost())
     assert user.lost is not None
     assert "the service crashed" in str(user.lost.value)
+
+
+def test_aStreamThatWasResetEndsByForceIfItMust() -> None:
+    alone = Alone()
+    alone.receive(packFrame(Kind.RESET, b"the service crashed"))
+    assert not alone.transport.isAborted
+    alone.clock.advance(BREAKING)
+    assert alone.transport.isAborted
+    alone.stream.connectionLost(lost())
+
+
+def test_aResetAfterBothEndsIsNoOrderlyEnd() -> None:
+    alone = Alone()
+    user = User()
+    alone.receive(OPEN)
+    alone.stream.agree()
+    alone.stream.carry(user)
+    alone.receive(FIN + packFrame(Kind.RESET, b"the service crashed"))
+    alone.stream.loseWriteConnection()
+    alone.stream.connectionLost(lost())
+    assert user.lost is not None
+    assert user.lost.check(ConnectionLost)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=60), max_size=6))
