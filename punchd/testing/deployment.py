@@ -100,8 +100,8 @@ class PeerProcess(Daemon):
         """
         Whether it is connected, and knows what kind of mapping it is behind.
         """
-        status = self.status()
-        return status is not None and any(server["mapping"] for server in status["servers"])
+        servers = (self.status() or {}).get("servers", [])
+        return any(server["connected"] and server["mapping"] for server in servers)
 
     def status(self) -> dict[str, Any] | None:
         """
@@ -109,6 +109,17 @@ class PeerProcess(Daemon):
         no answer.
         """
         return ask(self.state, "status")
+
+    def observed(self) -> str:
+        """
+        C{ADDRESS:PORT} where its server sees it: the outside of the port that it is called at.
+
+        @raise DeploymentError: when it is not connected.
+        """
+        for server in (self.status() or {}).get("servers", []):
+            if server["observed"]:
+                return str(server["observed"])
+        raise self.error("is not connected")
 
     def trust(self, other: PeerProcess) -> None:
         """

@@ -1,5 +1,5 @@
 """
-A service for peers to expose: whoever connects gets a number of bytes.
+A service for peers to expose: whoever connects gets some bytes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ class Source:
     Listens on a UNIX socket, which peers on every host of a lab can reach, from C{with} to its end.
 
     @ivar endpoint: the client endpoint string for it.
+    @ivar content: what everybody gets.
+    @ivar goOn: while it is not set, everybody gets the first half alone.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, content: bytes) -> None:
         self.endpoint = f"unix:{path}"
+        self.content = content
+        self.goOn = goOn = threading.Event()
+        self.goOn.set()
+        half = len(content) // 2
 
         class Giving(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                self.request.sendall(bytes(size))
+                self.request.sendall(content[:half])
+                goOn.wait()
+                self.request.sendall(content[half:])
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
@@ -40,6 +48,7 @@ class Source:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.goOn.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

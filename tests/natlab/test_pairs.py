@@ -108,7 +108,7 @@ def world() -> Iterator[World]:
     with (
         NatLab(delay=DELAY) as lab,
         Deployment(lab.addPublic("server")) as deployment,
-        Source(deployment.folder / "source", SIZE) as source,
+        Source(deployment.folder / "source", bytes(SIZE)) as source,
     ):
         hosts = [
             lab.addHost(f"{kind}.{side}", kind) for kind in KINDS for side in ("left", "right")

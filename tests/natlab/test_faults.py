@@ -1,0 +1,259 @@
+"""
+What goes wrong in the world, and what is lost by it: nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final
+
+import attrs
+import pytest
+
+from punchd.testing.deployment import Deployment, PeerProcess
+from punchd.testing.natlab import Host, NatLab
+from tests.natlab import flood
+from tests.natlab.source import Source
+
+SIZE: Final = 8_000_000
+"""Bytes of a transfer in whose middle things happen."""
+
+NOTICED: Final = 10.0
+"""Seconds in which a peer knows that its server is gone without a word."""
+
+BACK: Final = 6.0
+"""Seconds in which peers are back after a short absence of the server."""
+
+
+@attrs.frozen
+class World:
+    """
+    A server, peers behind several NATs, and a stranger.
+
+    @ivar source: what every peer exposes as C{source}.
+    """
+
+    lab: NatLab
+    deployment: Deployment
+    stranger: Host
+    source: Source
+
+    @property
+    def alice(self) -> PeerProcess:
+        return self.deployment.peers["alice"]
+
+    @property
+    def bob(self) -> PeerProcess:
+        return self.deployment.peers["bob"]
+
+    def peers(self, *names: str) -> tuple[PeerProcess, ...]:
+        """
+        Some of the peers.
+        """
+        return tuple(self.deployment.peers[name] for name in names)
+
+    @contextmanager
+    def halfway(self) -> Iterator[None]:
+        """
+        Alice fetches everything from Bob; while this runs, she has the first half.
+        """
+        self.source.goOn.clear()
+        before = self.alice.linked(self.bob).get("bytesIn", 0)
+        half = len(self.source.content) // 2
+
+        def hasHalf() -> bool:
+            return bool(self.alice.linked(self.bob).get("bytesIn", 0) - before >= half)
+
+        with ThreadPoolExecutor(1) as pool:
+            fetching = pool.submit(self.alice.fetch, self.bob, "source", timeout=60.0)
+            try:
+                self.alice.waitFor(hasHalf, "halfway through the transfer", 20.0)
+                yield
+            finally:
+                self.source.goOn.set()
+            assert fetching.result() == self.source.content
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[World]:
+    with NatLab(delay=0.01) as lab, Deployment(lab.addPublic("server")) as deployment:
+        content = random.Random(3).randbytes(SIZE)
+        with Source(deployment.folder / "source", content) as source:
+            for name, kind, delay in (
+                ("alice", "port-restricted", None),
+                ("bob", "shifted", None),
+                ("full-cone", "full-cone", None),
+                ("random", "random", None),
+                ("reset.near", "reset", 0.005),
+                ("reset.far", "reset", 0.06),
+                ("icmp.near", "icmp", 0.005),
+                ("icmp.far", "icmp", 0.06),
+            ):
+                host = lab.addHost(name, kind, delay=delay)
+                deployment.addPeer(host, exposures={"source": source.endpoint})
+            deployment.acquaint()
+            yield World(lab, deployment, lab.addPublic("stranger"), source)
+
+
+@pytest.fixture
+def world(built: World) -> World:
+    """
+    Everything is well, whatever the test before has broken.
+    """
+    built.deployment.start()
+    for peer in built.deployment.peers.values():
+        peer.awaitReady()
+    return built
+
+
+def test_aTransferOutlivesTheServer(world: World) -> None:
+    """
+    The server is killed in the middle of a transfer, and not a byte is lost.
+    """
+    with world.halfway():
+        world.deployment.server.kill()
+        for peer in (world.alice, world.bob):
+            peer.awaitConnected(False)
+
+
+def test_aTransferOutlivesTheServersRestart(world: World) -> None:
+    """
+    When the server is back and its peers with it, the connection is still the same.
+    """
+    with world.halfway():
+        world.deployment.server.kill()
+        world.deployment.start()
+        for peer in (world.alice, world.bob):
+            peer.awaitReady()
+
+
+def test_peersComeBackToARestartedServer(world: World) -> None:
+    """
+    Nobody has to do anything for that.
+    """
+    server, peers = world.deployment.server, world.deployment.peers.values()
+    server.kill()
+    for peer in peers:
+        peer.awaitConnected(False)
+    server.start()
+    server.awaitReady()
+    began = time.monotonic()
+    for peer in peers:
+        peer.awaitConnected()
+    assert time.monotonic() - began < BACK
+
+
+def test_aRestartedServerIntroduces(world: World) -> None:
+    """
+    The first introduction after a restart works like any other.
+    """
+    world.deployment.server.kill()
+    world.deployment.start()
+    for peer in (world.alice, world.bob):
+        peer.awaitReady()
+    assert world.alice.ping(world.bob)["strategy"] == "simultaneous"
+
+
+def test_aKilledPeersNameIsFreeAtOnce(world: World) -> None:
+    """
+    Its next process is called at once, and by the same name.
+    """
+    world.bob.kill()
+    world.bob.start()
+    world.bob.awaitReady()
+    assert world.alice.ping(world.bob)["path"] == "direct"
+
+
+def test_aVanishedPeersNameIsFreeAtOnce(world: World) -> None:
+    """
+    The same when the server could not see it die: the new connection takes the old one's place.
+    """
+    world.lab.cutLink(world.bob.host)
+    world.bob.kill()
+    world.lab.restoreLink(world.bob.host)
+    world.bob.start()
+    world.bob.awaitReady()
+    assert world.alice.ping(world.bob)["path"] == "direct"
+
+
+def test_aSilentServerIsNoticed(world: World) -> None:
+    """
+    Peers know within seconds that the way to the server is cut, and come back when it is not.
+    """
+    peers = world.deployment.peers.values()
+    world.lab.cutLink(world.deployment.server.host)
+    try:
+        began = time.monotonic()
+        for peer in peers:
+            peer.awaitConnected(False)
+        noticed = time.monotonic() - began
+    finally:
+        world.lab.restoreLink(world.deployment.server.host)
+    for peer in peers:
+        peer.awaitConnected()
+    assert noticed < NOTICED
+
+
+def test_aTransferDoesNotNeedTheServersLink(world: World) -> None:
+    """
+    While the way to the server is cut, and the peers have given it up, bytes flow.
+    """
+    with world.halfway():
+        world.lab.cutLink(world.deployment.server.host)
+        try:
+            world.alice.awaitConnected(False)
+        finally:
+            world.lab.restoreLink(world.deployment.server.host)
+
+
+@contextmanager
+def flooding(world: World, target: PeerProcess, garbage: str) -> Iterator[list[int]]:
+    """
+    A stranger connects to the target's mapped port, as often as it can.
+
+    @return: will hold the number of its connections.
+    """
+    address, _, port = target.observed().rpartition(":")
+    process: subprocess.Popen[Any] = world.stranger.popen(
+        [sys.executable, "-IS", flood.__file__, address, port, garbage],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    connected: list[int] = []
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield connected
+    connected.append(int(process.communicate()[0]))
+
+
+@pytest.mark.parametrize("garbage", ["GET / HTTP/1.0\r\n\r\n", "punchd?" * 20])
+def test_aStrangerNeitherWinsNorStopsAnything(world: World, garbage: str) -> None:
+    """
+    Somebody floods the port of a full cone while a peer behind a random NAT, whom only a listener
+    can take, connects to it.
+    """
+    caller, callee = world.peers("random", "full-cone")
+    with flooding(world, callee, garbage) as connected:
+        paths = [caller.ping(callee)["path"] for _ in range(3)]
+    assert paths == ["direct"] * 3
+    assert connected[0] > 0, "the stranger was never let in, so nothing was tested"
+
+
+@pytest.mark.parametrize("kind", ["reset", "icmp"])
+def test_unequalDistances(world: World, kind: str) -> None:
+    """
+    NATs that answer SYNs too early with a reset, or with an ICMP message, one of them twelve times
+    as far away as the other: nine times out of ten there is a connection.
+    """
+    near, far = world.peers(f"{kind}.near", f"{kind}.far")
+    callers = [(near, far), (far, near)] * 5
+    facts = [caller.ping(callee) for caller, callee in callers]
+    found = [(each["strategy"], each["seconds"], each["reason"]) for each in facts]
+    assert sum(each["path"] == "direct" for each in facts) >= 9, found
