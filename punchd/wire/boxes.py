@@ -13,6 +13,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from punchd.errors import ProtocolViolation
+from punchd.wire.arguments import Line
 from punchd.wire.commands import ERRORS, FATAL
 
 #: The longest box, in bytes of keys and values. The largest honest one is a Hello that accepts
@@ -21,6 +22,12 @@ MAX_BOX = 48 * 1024
 
 #: Elements of a box.
 MAX_KEYS = 32
+
+#: The longest tag of a question: it comes back in the answer, whether or not that is read.
+MAX_TAG = 64
+
+
+_LINE = Line()
 
 
 class BoundedAMP(amp.AMP):
@@ -87,6 +94,15 @@ class BoundedAMP(amp.AMP):
         if self._boxBytes > MAX_BOX or len(self._currentBox or ()) > MAX_KEYS:
             raise ProtocolViolation("a box that is larger than any command")
 
+    def ampBoxReceived(self, box: amp.AmpBox) -> None:
+        if len(box.get(amp.ASK, b"")) > MAX_TAG:
+            raise ProtocolViolation(f"a tag of {len(box[amp.ASK])} bytes")
+        # An error's text is for people: it goes to terminals and into logs.
+        if amp.ERROR_DESCRIPTION in box:
+            text = _LINE.fromString(box[amp.ERROR_DESCRIPTION])
+            box[amp.ERROR_DESCRIPTION] = _LINE.toString(text)
+        super().ampBoxReceived(box)
+
     def dispatchCommand(self, box: amp.AmpBox) -> Deferred[amp.AmpBox]:
         answered: Deferred[amp.AmpBox] = super().dispatchCommand(box)
         answered.addErrback(self._checked)
@@ -97,6 +113,8 @@ class BoundedAMP(amp.AMP):
         # was parsed, or is a bug, which AMP logs.
         error = failure.value
         if isinstance(error, amp.RemoteAmpError):
+            # That of an unknown command quotes all of its name.
+            error.description = error.description[:400]
             if error.errorCode in FATAL.values():
                 self._tell(ProtocolViolation(error.description))
                 error.fatal = True

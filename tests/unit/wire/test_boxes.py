@@ -16,7 +16,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from punchd.errors import IncompatibleVersions, ProtocolViolation, Refused
-from punchd.wire.boxes import MAX_BOX, MAX_KEYS, BoundedAMP
+from punchd.wire.boxes import MAX_BOX, MAX_KEYS, MAX_TAG, BoundedAMP
 from punchd.wire.commands import Hello, Ping, Report, Tell
 from tests.unit.server.pretending import Journal
 
@@ -156,6 +156,7 @@ class TestAViolation:
             box(_error=b"7", _error_code=b"x", _error_description=b"x"),
             b"".join(b"\x00\x02%02d\x00\x01x" % number for number in range(MAX_KEYS + 2)),
             b"\x00\x01a" + (MAX_BOX - 1).to_bytes(2, "big") + bytes(MAX_BOX - 1),
+            box(_command=b"ping", _ask=bytes(MAX_TAG + 1)),
         ],
     )
     def test_ofTheFormEndsTheConnectionAtOnce(self, data: bytes) -> None:
@@ -235,6 +236,22 @@ class TestErrors:
         (answer,) = world.answers()
         assert answer[b"_error_code"] == b"UNHANDLED"
         assert not world.transport.disconnecting
+
+    @pytest.mark.parametrize("ask", [{"_ask": b"1"}, {}], ids=["asked", "said"])
+    def test_anUnknownCommandWithALongNameIsNoBug(self, ask: dict[str, bytes]) -> None:
+        # What is logged as a bug fails the test.
+        world = World()
+        world.receive(box(_command=b"\xff" * 40_000, **ask))
+        assert [answer[b"_error_code"] for answer in world.answers()] == [b"UNHANDLED"] * len(ask)
+
+    def test_theTextOfAnErrorIsOneShortLine(self) -> None:
+        world = World()
+        errors: list[Any] = []
+        world.end.callRemote(Ping).addErrback(lambda failure: errors.append(failure.value))
+        evil = b"\x1b[2J\nforged " + b"x" * 1000
+        world.receive(box(_error=b"1", _error_code=b"\x1b[2J", _error_description=evil))
+        assert errors[0].description == ("?[2J?forged " + "x" * 1000)[:400]
+        assert str(errors[0]).isprintable()
 
     def test_aBugIsLogged(self, flushLoggedErrors: Any) -> None:
         world = World()
