@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from punchd.errors import ProtocolViolation, PunchdError, Unreachable
 from punchd.link.opening import makeOpening
+from punchd.net.pacing import Allowance
 from punchd.wire.frames import MAX_DATA, FrameReader, Kind, packFrame, packHead
 from punchd.wire.versions import LINK_ALPN
 
@@ -37,6 +38,11 @@ CLOSING = 10.0
 
 #: Seconds that the connection of a stream which the other end has broken may take to end in order.
 BREAKING = 1.0
+
+#: Pings that the other end may send, a second and at once: the answers lie in memory until it reads
+#: them.
+PINGS_PER_SECOND = 5.0
+PINGS_AT_ONCE = 50.0
 
 
 @implementer(ITransport, IHandshakeListener)
@@ -79,6 +85,7 @@ class Stream(Protocol):
         self._finSent = False
         self._closing: IDelayedCall | None = None
         self._pingSent: float | None = None
+        self._pings = Allowance(clock, PINGS_PER_SECOND, PINGS_AT_ONCE)
         self._measuring: list[Deferred[float]] = []
         self._isDeaf = False
         self._broken = ""
@@ -139,6 +146,8 @@ class Stream(Protocol):
             self._broken = _text(payload) or "reset by the other end"
             self._endBroken()
         elif kind is Kind.PING:
+            if not self._pings.take():
+                raise ProtocolViolation(f"more than {PINGS_PER_SECOND:.0f} PINGs a second")
             self.sendFrame(Kind.PONG, payload)
         elif kind is Kind.PONG:
             self._pongCame()
@@ -209,6 +218,8 @@ class Stream(Protocol):
         self._finSent = True
         self.transport.resumeProducing()
         self.transport.loseConnection()
+        if self._closing is None and not self.isOver:
+            self._closing = self._clock.callLater(CLOSING, self.transport.abortConnection)
 
     def carry(self, protocol: IProtocol) -> None:
         """

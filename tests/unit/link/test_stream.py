@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
-from punchd.link.stream import BREAKING, CLOSING, Stream
+from punchd.link.stream import BREAKING, CLOSING, PINGS_AT_ONCE, PINGS_PER_SECOND, Stream
 from punchd.wire.frames import Kind, packFrame, packHead
 from tests.unit.link.pairs import Sides, Streaming, User
 from tests.unit.net.memory import MemoryTransport, lost
@@ -581,6 +581,34 @@ def test_aPingIsAnsweredInEveryState() -> None:
     alone = Alone()
     alone.receive(packFrame(Kind.PING, b"any"))
     assert alone.transport.sent == packFrame(Kind.PONG, b"any")
+
+
+def test_pingsThatNobodyWaitsForBreakTheConnection() -> None:
+    alone = Alone()
+    pings = [packFrame(Kind.PING, b"p" * 1024)] * int(PINGS_AT_ONCE)
+    alone.receive(*pings)
+    assert not alone.transport.isAborted
+    alone.clock.advance(1)
+    alone.receive(*pings)
+    assert alone.isBroken
+    assert alone.transport.sent.count(b"p" * 1024) == PINGS_AT_ONCE + PINGS_PER_SECOND
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["refused by us", "refused to us"])
+def test_aRefusedConnectionEndsByForceIfItMust(ours: bool) -> None:
+    alone = Alone()
+    if ours:
+        alone.receive(OPEN)
+        alone.stream.refuse("no")
+    else:
+        alone.stream.elect("ssh")
+        alone.receive(packFrame(Kind.REFUSED, b"no"))
+    assert alone.transport.disconnecting
+    assert not alone.transport.isAborted
+    alone.clock.advance(CLOSING)
+    assert alone.transport.isAborted
+    alone.stream.connectionLost(lost())
+    assert alone.clock.getDelayedCalls() == []
 
 
 def test_aResetBreaksTheStreamWithItsReason() -> None:
