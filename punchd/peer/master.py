@@ -31,13 +31,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from punchd.errors import PunchdError, Unreachable
+from punchd.errors import PunchdError, Refused, Unreachable
 from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
 from punchd.net.held import HeldPort
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.assist import Touch, touch
 from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
-from punchd.values.addresses import makeAddress, showAddress
+from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.nat import Mapping
 from punchd.values.parties import LocalAddressPolicy, Offer
@@ -292,8 +292,26 @@ class MasterClient(Service):
             raise Unreachable("the server gives no tokens for its assist service")
 
     async def _touch(self, port: HeldPort, assist: Assist, token: bytes) -> Touch:
-        remote = makeAddress(assist.host or self._server, assist.port)
+        remote = self.addressOf(assist)
         return await touch(self._reactor, port, remote, Question(token, self.entropy(MASK_LENGTH)))
+
+    def addressOf(self, assist: Assist) -> Address:
+        """
+        Where that assist service is.
+
+        @raise Unreachable: when the server says so in a way that nobody understands.
+        @raise Refused: when it sends us where it has no business to.
+        """
+        try:
+            remote = makeAddress(assist.host or self._server, assist.port)
+        except ValueError:
+            raise Unreachable(f"{assist.host!r:.80} is no address of an assist service") from None
+        if remote.host != self._server and not self.policy.allowsReflexive(remote):
+            raise Refused(
+                f"the server names an assist service at {showAddress(remote)}, which is no address "
+                "for us to dial"
+            )
+        return remote
 
     def freshPort(self) -> Deferred[HeldPort]:
         """
