@@ -5,6 +5,7 @@ A peer, put together.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random, SystemRandom
@@ -141,8 +142,10 @@ class PunchdPeer(Service):
         """
         Take the forwards' ports; C{startService} does it too, if this was not called before.
 
-        @raise ConfigurationError: when one is not to be had; none is taken then.
+        @raise ConfigurationError: when one is not to be had, or another peer runs with this state
+            folder; no port is taken then.
         """
+        self._clearControl()
         waiting, self._forwardsWaiting = self._forwardsWaiting, ()
         try:
             for text, endpoint, target in waiting:
@@ -179,18 +182,44 @@ class PunchdPeer(Service):
             raise ConfigurationError(f"{what}: cannot listen: {text}")
 
     def _listenForControl(self) -> None:
+        self._clearControl()
         path = self.folder.file(SOCKET)
         answers = Answers(self.pins, self.opener, self.links, self.describe, self.pinsChanged)
         factory = ControlFactory(self._reactor, answers)
         try:
-            # A lock beside it tells a living owner from one that was killed.
-            port = self._reactor.listenUNIX(str(path), factory, mode=0o600, wantPID=True)
+            port = self._reactor.listenUNIX(str(path), factory, mode=0o600)
         except CannotListenError as error:
             raise ConfigurationError(
-                f"cannot make the control socket {path}: {error.socketError}; is another "
-                "punchd-peer running with this --state?"
+                f"cannot make the control socket {path}: {error.socketError}"
             ) from None
         self._listening.append(port)
+
+    def _clearControl(self) -> None:
+        """
+        Make way for the control socket: a peer that was killed has left its own. A lock file with a
+        process number would not do; after a restart of the machine another process has the number.
+
+        @raise ConfigurationError: when another peer is alive there, or something is in the way.
+        """
+        path = self.folder.file(SOCKET)
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(path))
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            if path.is_socket():
+                path.unlink(missing_ok=True)
+                return
+            reason = "something else has that name"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            raise ConfigurationError(
+                f"another punchd-peer is running with the state folder {self.folder.path}; stop it,
+                " "or choose another folder with --state"
+            )
+        raise ConfigurationError(f"cannot make the control socket {path}: {reason}")
 
     def _stopListening(self) -> Deferred[Any]:
         ports, self._listening = self._listening, []

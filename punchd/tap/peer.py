@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.python import usage
 
@@ -137,32 +135,10 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
     )
 
 
-class _Started(Service):
+def makeService(options: Options) -> PunchdPeer:
     """
-    Starts the peer under C{twistd}, where what is wrong with its control socket must be one line
-    too.
-    """
-
-    def __init__(self, options: Options, peer: PunchdPeer) -> None:
-        self._options = options
-        self._peer = peer
-
-    def startService(self) -> None:
-        try:
-            self._peer.startService()
-        except PunchdError as error:
-            self._options.fail(str(error), 1)
-        super().startService()
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return self._peer.stopService()
-
-
-def makeService(options: Options) -> IService:
-    """
-    The peer, with its forwards' ports taken: what is wrong with them is to be said before C{twistd}
-    goes into the background.
+    The peer, with its forwards' ports taken and its state folder to itself: what is wrong with them
+    is to be said before C{twistd} goes into the background.
     """
     from twisted.internet import reactor
 
@@ -171,4 +147,4 @@ def makeService(options: Options) -> IService:
         peer.listen()
     except PunchdError as error:
         options.fail(str(error), 1)
-    return _Started(options, peer)
+    return peer

@@ -223,7 +223,7 @@ class TestTheStart:
         assert await running.ended() == 1
         # Once twistd logs, what is said on standard error goes to its log.
         (line,) = [line for line in running.out.splitlines() if "punchd-peer: " in line]
-        assert "is another punchd-peer running with this --state?" in line
+        assert "another punchd-peer is running with the state folder" in line
         assert "Traceback" not in running.out
         assert await neighbours.alice.status() is not None
 
