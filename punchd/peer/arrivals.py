@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from punchd.errors import PunchdError
 from punchd.link.punched import PunchedConnection
 from punchd.link.tickets import Ticket
+from punchd.net.pacing import Allowance
 from punchd.peer.punching import Punch
 from punchd.values.addresses import Address, showAddress
 from punchd.values.outcomes import Way
@@ -24,6 +25,10 @@ _log = Logger()
 #: few seconds at most; a stranger who takes all places can delay a listener's connections, not
 #: dialled ones.
 MOST_STRANGERS = 64
+
+#: Lines in the log about connections that are not for us, a second and at once.
+LINES_PER_SECOND = 1.0
+LINES_AT_ONCE = 20.0
 
 
 class Arrivals(Factory):
@@ -40,6 +45,7 @@ class Arrivals(Factory):
         self._clock = clock
         self._findPunch = findPunch
         self._strangers = 0
+        self._lines = Allowance(clock, LINES_PER_SECOND, LINES_AT_ONCE)
 
     def buildProtocol(self, addr: IAddress | None) -> PunchedConnection | None:
         if self._strangers >= MOST_STRANGERS:
@@ -63,7 +69,7 @@ class Arrivals(Factory):
     def _settled(self, result: Any, addr: IAddress | None) -> None:
         self._strangers -= 1
         error = getattr(result, "value", None)
-        if isinstance(error, PunchdError):
+        if isinstance(error, PunchdError) and self._lines.take():
             _log.info(
                 "a connection from {remote} is not for us: {error}",
                 remote=showAddress(addr),

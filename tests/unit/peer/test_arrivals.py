@@ -6,11 +6,13 @@ from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from punchd.link.punched import DEADLINE
-from punchd.peer.arrivals import MOST_STRANGERS, Arrivals
+from punchd.peer.arrivals import LINES_AT_ONCE, LINES_PER_SECOND, MOST_STRANGERS, Arrivals
 from tests.unit.net.memory import HERE, THERE, MemoryTransport, lost
+from tests.unit.server.pretending import Journal
 
 
 class Arriving:
@@ -77,3 +79,24 @@ def test_aConnectionOfNoIntroductionIsAborted() -> None:
     protocol.dataReceived(b"PUNCHD\x01\x00" + bytes(32))
     assert transport.isAborted
     assert transport.sent == b""
+
+
+def test_aFloodOfStrangersDoesNotFillTheLog() -> None:
+    arriving = Arriving()
+    journal = Journal()
+
+    def knock() -> None:
+        for _ in range(1000):
+            arriving.connect()
+            arriving.accepted[0][0].dataReceived(b"GET / HTTP/1.0\r\n")
+            arriving.endAborted()
+
+    globalLogPublisher.addObserver(journal)
+    try:
+        knock()
+        assert len(journal.events) == LINES_AT_ONCE
+        arriving.clock.advance(2)
+        knock()
+    finally:
+        globalLogPublisher.removeObserver(journal)
+    assert len(journal.events) == LINES_AT_ONCE + 2 * LINES_PER_SECOND
