@@ -12,6 +12,7 @@ from OpenSSL.SSL import Context
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from punchd.errors import Refused
 from punchd.interfaces import IObserver, IStrategy
 from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
@@ -43,6 +44,7 @@ class Punches:
     _who: str
     offer: Offer
     _bySession: dict[bytes, tuple[Punch, Deferred[Stream]]] = field(factory=dict, init=False)
+    _isStopped: bool = field(default=False, init=False)
 
     def make(
         self,
@@ -58,7 +60,10 @@ class Punches:
         Our side of an introduction by C{client}'s server.
 
         @param peer: the name under which we have pinned C{peerID}.
+        @raise Refused: when L{stop} was called: servers may still introduce somebody.
         """
+        if self._isStopped:
+            raise Refused("this peer is being stopped")
         ticket = Ticket(session, side, self._entropy(NONCE_LENGTH), peerID, peer, self._context)
         return Punch(
             clock=self._clock,
@@ -114,7 +119,8 @@ class Punches:
 
     def stop(self) -> None:
         """
-        End all of them.
+        End all of them; there will be no more.
         """
+        self._isStopped = True
         for _, running in list(self._bySession.values()):
             running.cancel()
