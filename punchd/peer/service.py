@@ -216,8 +216,8 @@ class PunchdPeer(Service):
             reason = error.strerror or str(error)
         else:
             raise ConfigurationError(
-                f"another punchd-peer is running with the state folder {self.folder.path}; stop it,
-                " "or choose another folder with --state"
+                f"another punchd-peer is running with the state folder {self.folder.path}; "
+                "stop it, or choose another folder with --state"
             )
         raise ConfigurationError(f"cannot make the control socket {path}: {reason}")
 
