@@ -91,8 +91,7 @@ class Outcome:
                 for one in self.tries
             )
             told = ", ".join(
-                f"{what} {number} times" if number > 1 else what
-                for what, number in counts.items()
+                f"{what} {number} times" if number > 1 else what for what, number in counts.items()
             )
         else:
             told = "nothing was dialled"
