@@ -127,6 +127,14 @@ def test_aSessionThatIsUnderWayIsNotBegunAgain(answerer: Answerer) -> None:
     answerer.punches.stop()
 
 
+def test_whoIsBeingStoppedIsNotIntroduced(answerer: Answerer) -> None:
+    answerer.punches.stop()
+    with pytest.raises(Refused, match="being stopped"):
+        answerer.call()
+    assert answerer.isQuiet
+    assert answerer.client.usedToward[BOB.peerID] == 0
+
+
 def test_anIntroductionUsesThePort(answerer: Answerer) -> None:
     answerer.call()
     assert answerer.client.usedToward[BOB.peerID] == 1

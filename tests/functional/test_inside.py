@@ -1,0 +1,454 @@
+"""
+Tests for L{punchd.peer.service}: a server and peers inside this process, on real sockets. What they
+leave in the reactor when they are stopped fails the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import define, field
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
+
+from punchd.errors import PunchdError, Refused, UnknownPeer, Unreachable
+from punchd.identity.certificates import selfSigned
+from punchd.identity.folder import StateFolder
+from punchd.identity.keys import Identity
+from punchd.identity.tls import ConnectionCreator, Verdict, anybody, makeContext
+from punchd.interfaces import IObserver
+from punchd.link.stream import Stream
+from punchd.peer.service import PunchdPeer
+from punchd.plugin import loadStrategies, strategyMakers
+from punchd.server.registry.memory import MemoryRegistry
+from punchd.server.service import PunchdServer
+from punchd.values.addresses import Address, makeAddress
+from punchd.values.happenings import Happening
+from punchd.values.joining import JoinAddress
+from punchd.values.peers import PeerID
+from punchd.wire.boxes import BoundedAMP
+from punchd.wire.commands import Hello, Introduction, Ping
+from punchd.wire.versions import MASTER_ALPN
+from tests.functional.peers import Echo, portOf, serve
+from tests.functional.processes import PATIENCE, sleep
+
+
+@implementer(IObserver)
+@define
+class Watcher:
+    """
+    Remembers what happened.
+    """
+
+    steps: list[str] = field(factory=list)
+
+    def happened(self, happening: Happening) -> None:
+        self.steps.append(happening.step)
+
+
+class Collector(Protocol):
+    """
+    The user of a stream.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+
+async def until(isSo: Callable[[], object]) -> None:
+    """
+    Wait until something is so.
+    """
+    for _ in range(int(PATIENCE / 0.01)):
+        if isSo():
+            return
+        await sleep(0.01)
+    raise AssertionError("it did not come to pass")
+
+
+@define
+class Inside:
+    """
+    Servers, peers and services in this process.
+    """
+
+    folder: Path
+    stopping: list[Callable[[], Any]] = field(factory=list)
+
+    async def server(self, name: str = "server") -> PunchdServer:
+        from twisted.internet import reactor
+
+        def endpoint() -> TCP4ServerEndpoint:
+            return TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+
+        server = PunchdServer(
+            reactor=reactor,
+            folder=StateFolder.at(str(self.folder / name)),
+            hosts=["127.0.0.1"],
+            masterEndpoint=endpoint(),
+            assistEndpoints=[endpoint(), endpoint()],
+            registry=MemoryRegistry(),
+            observer=Watcher(),
+        )
+        await server.listen()
+        server.startService()
+        self.stopping.append(server.stopService)
+        return server
+
+    def peer(self, name: str, *servers: JoinAddress | None, **options: Any) -> PunchdPeer:
+        from twisted.internet import reactor
+
+        peer = PunchdPeer(
+            reactor=reactor,
+            folder=StateFolder.at(str(self.folder / name)),
+            name=name,
+            servers=[join for join in servers if join is not None],
+            strategies=loadStrategies(strategyMakers()),
+            observer=options.pop("observer", Watcher()),
+            **options,
+        )
+        self.stopping.append(peer.stopService)
+        return peer
+
+    async def pair(self, **options: Any) -> tuple[PunchdPeer, PunchdPeer]:
+        """
+        Alice, and Bob who exposes C{echo}, both connected to a server.
+        """
+        from twisted.internet import reactor
+
+        server = await self.server()
+        service = serve(Echo)
+        self.stopping.append(service.stopListening)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", portOf(service))
+        alice = self.peer("alice", server.joinAddress, **options)
+        bob = self.peer("bob", server.joinAddress, exposures={"echo": endpoint}, **options)
+        for one, other in ((alice, bob), (bob, alice)):
+            one.pins.trust(str(other.name), other.identity.peerID)
+            one.startService()
+        await until(lambda: isConnected(alice) and isConnected(bob))
+        return alice, bob
+
+    async def stop(self) -> None:
+        for stop in reversed(self.stopping):
+            await stop()
+        self.stopping.clear()
+
+
+def isConnected(peer: PunchdPeer) -> bool:
+    connected: bool = peer.describe()["master"] == "connected"
+    return connected
+
+
+async def opened(peer: PunchdPeer, name: str, service: str) -> Stream:
+    stream = await peer.opener.openStream(name, service)
+    assert isinstance(stream, Stream)
+    return stream
+
+
+@pytest_twisted.async_yield_fixture
+async def inside(tmp_path: Path) -> AsyncIterator[Inside]:
+    here = Inside(tmp_path)
+    yield here
+    await here.stop()
+
+
+@ensureDeferred
+async def test_aStreamCarriesBytes(inside: Inside) -> None:
+    alice, _ = await inside.pair()
+    stream = await opened(alice, "bob", "echo")
+    user = Collector()
+    stream.carry(user)
+    user.transport.write(b"hello")
+    await until(lambda: user.received == b"hello")
+
+
+@ensureDeferred
+async def test_severalStreamsToOnePeerDoNotMix(inside: Inside) -> None:
+    alice, _ = await inside.pair()
+    users = []
+    for number in range(4):
+        stream = await opened(alice, "bob", "echo")
+        users.append(Collector())
+        stream.carry(users[-1])
+        users[-1].transport.write(b"%d" % number)
+    await until(lambda: [user.received for user in users] == [b"0", b"1", b"2", b"3"])
+
+
+@ensureDeferred
+async def test_streamsAtTheSameMomentAllOpen(inside: Inside) -> None:
+    alice, _ = await inside.pair()
+    opening = [opened(alice, "bob", "echo") for _ in range(4)]
+    waiting = [Deferred.fromCoroutine(one) for one in opening]
+    streams = [await one for one in waiting]
+    assert len({id(stream) for stream in streams}) == 4
+
+
+@ensureDeferred
+async def test_bothMayCallEachOtherAtTheSameMoment(inside: Inside) -> None:
+    alice, bob = await inside.pair()
+    waiting = [
+        Deferred.fromCoroutine(opened(alice, "bob", "")),
+        Deferred.fromCoroutine(opened(bob, "alice", "")),
+    ]
+    for one in waiting:
+        assert not (await one).isOver
+
+
+@ensureDeferred
+async def test_theLinksTellOfThePathOnBothSides(inside: Inside) -> None:
+    alice, bob = await inside.pair()
+    stream = await opened(alice, "bob", "echo")
+    await stream.opened
+    for peer, other in ((alice, "bob"), (bob, "alice")):
+        link = peer.describe()["links"][other]
+        assert (link["path"], link["streams"]) == ("direct", 1)
+
+
+@pytest.mark.parametrize("strategy", ["simultaneous", "sequential"])
+@ensureDeferred
+async def test_eachStrategyFindsThePathAlone(inside: Inside, strategy: str) -> None:
+    alice, bob = await inside.pair(order=[strategy])
+    await (await opened(alice, "bob", "")).opened
+    for peer, other in ((alice, "bob"), (bob, "alice")):
+        assert peer.describe()["links"][other]["strategy"] == strategy
+
+
+@ensureDeferred
+async def test_stoppingWithOpenStreamsLeavesNothing(inside: Inside) -> None:
+    alice, _ = await inside.pair()
+    stream = await opened(alice, "bob", "echo")
+    stream.carry(Collector())
+    await inside.stop()
+    await until(lambda: stream.isOver)
+
+
+@ensureDeferred
+async def test_stoppingWhileAStreamIsBeingOpenedLeavesNothing(inside: Inside) -> None:
+    alice, _ = await inside.pair()
+    opening = alice.opener.openStream("bob", "echo")
+    ended: list[object] = []
+    opening.addErrback(lambda failure: ended.append(failure.check(CancelledError, PunchdError)))
+    await inside.stop()
+    assert ended
+    assert ended[0] is not None
+
+
+@ensureDeferred
+async def test_stoppingWhileLoggingInLeavesNothing(inside: Inside) -> None:
+    server = await inside.server()
+    peer = inside.peer("alice", server.joinAddress)
+    peer.startService()
+    await inside.stop()
+
+
+@ensureDeferred
+async def test_stoppingWhileTheServerIsSilentLeavesNothing(inside: Inside) -> None:
+    silent = serve(Protocol)
+    inside.stopping.append(silent.stopListening)
+    peer = inside.peer("alice", JoinAddress("127.0.0.1", portOf(silent), PeerID(b"x" * 32)))
+    peer.startService()
+    await sleep(0.05)
+    await peer.stopService()
+    inside.stopping.pop()
+
+
+@ensureDeferred
+async def test_aServerThatSpeaksAnotherProtocolIsNoServer(inside: Inside) -> None:
+    class Speaking(Protocol):
+        transport: Any
+
+        def connectionMade(self) -> None:
+            self.transport.write(b"220 mail.example ESMTP\r\n")
+
+    mail = serve(Speaking)
+    inside.stopping.append(mail.stopListening)
+    peer = inside.peer("alice", JoinAddress("127.0.0.1", portOf(mail), PeerID(b"x" * 32)))
+    peer.startService()
+    await until(lambda: peer.describe()["servers"][0]["problem"])
+    assert "TLS failed" in peer.describe()["servers"][0]["problem"]
+
+
+@ensureDeferred
+async def test_anUnknownPeerIsUnknown(inside: Inside) -> None:
+    alice, _ = await inside.pair()
+    alice.pins.trust("carol", PeerID(b"c" * 32))
+    with pytest.raises(UnknownPeer):
+        await alice.opener.openStream("carol", "echo")
+
+
+@ensureDeferred
+async def test_aServiceThatIsNotExposedIsRefused(inside: Inside) -> None:
+    alice, _ = await inside.pair()
+    stream = await opened(alice, "bob", "none")
+    with pytest.raises(Refused, match="not exposed here"):
+        await stream.opened
+
+
+@ensureDeferred
+async def test_streamsOutliveTheServer(inside: Inside) -> None:
+    alice, _ = await inside.pair()
+    stream = await opened(alice, "bob", "echo")
+    user = Collector()
+    stream.carry(user)
+    await inside.stopping.pop(0)()
+    await until(lambda: not isConnected(alice))
+    user.transport.write(b"still here")
+    await until(lambda: user.received == b"still here")
+
+
+@ensureDeferred
+async def test_whoIsPinnedLaterMayCallAtOnce(inside: Inside) -> None:
+    alice, bob = await inside.pair()
+    carol = inside.peer("carol", alice.clients[0].join)
+    carol.pins.trust("bob", bob.identity.peerID)
+    carol.startService()
+    await until(lambda: isConnected(carol))
+    with pytest.raises(UnknownPeer):
+        await carol.opener.openStream("bob", "echo")
+    bob.pins.trust("carol", carol.identity.peerID)
+    bob.pinsChanged()
+    await sleep(0.05)
+    await (await opened(carol, "bob", "echo")).opened
+
+
+# A server that lies.
+
+
+class Forged(BoundedAMP):
+    """
+    A server with the right key, that sends its peers wherever it likes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self, lambda violation: None)
+        self.isReady = False
+
+    @Hello.responder
+    def hello(self, **arguments: Any) -> dict[str, Any]:
+        self.isReady = True
+        # A public address: as if we stood in the Internet.
+        return {"version": 1, "observed": makeAddress("198.51.100.1", 4000), "assists": []}
+
+    @Ping.responder
+    def ping(self) -> dict[str, Any]:
+        return {}
+
+
+@define
+class Lying:
+    """
+    A peer, and the forged server that it believes.
+    """
+
+    peer: PunchdPeer
+    servers: list[Forged]
+    watcher: Watcher
+
+    async def introduce(
+        self, caller: PeerID, reflexive: Address, hosts: tuple[Address, ...]
+    ) -> Any:
+        return await self.servers[-1].callRemote(
+            Introduction,
+            session=b"%016d" % len(self.watcher.steps),
+            caller=caller,
+            own=makeAddress("198.51.100.1", 4000),
+            reflexive=reflexive,
+            hosts=list(hosts),
+            mapping=None,
+            strategies=[("lan", 1), ("simultaneous", 1)],
+        )
+
+
+BOB = PeerID(b"b" * 32)
+
+
+@pytest_twisted.async_yield_fixture
+async def lying(inside: Inside) -> AsyncIterator[Lying]:
+    from twisted.internet import reactor
+    from twisted.protocols.tls import TLSMemoryBIOFactory
+
+    identity = Identity.inFolder(StateFolder.at(str(inside.folder / "forged")))
+    creator = ConnectionCreator(
+        makeContext(selfSigned(identity), MASTER_ALPN), lambda: Verdict(anybody)
+    )
+    servers: list[Forged] = []
+
+    def build() -> Forged:
+        servers.append(Forged())
+        return servers[-1]
+
+    factory: Any = TLSMemoryBIOFactory(creator, False, Factory.forProtocol(build))
+    factory.noisy = False
+    port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    inside.stopping.append(port.stopListening)
+    watcher = Watcher()
+    peer = inside.peer(
+        "alice", JoinAddress("127.0.0.1", portOf(port), identity.peerID), observer=watcher
+    )
+    peer.pins.trust("bob", BOB)
+    peer.startService()
+    await until(lambda: isConnected(peer))
+    yield Lying(peer, servers, watcher)
+    await inside.stop()
+
+
+class Trap(Protocol):
+    """
+    Somebody who is not to be dialled.
+    """
+
+    visitors = 0
+
+    def connectionMade(self) -> None:
+        type(self).visitors += 1
+
+
+@ensureDeferred
+async def test_aForgedServerCannotSendAPeerToThisHost(inside: Inside, lying: Lying) -> None:
+    trap = serve(Trap)
+    inside.stopping.append(trap.stopListening)
+    target = makeAddress("127.0.0.1", portOf(trap))
+    with pytest.raises(Refused, match="no address for this peer"):
+        await lying.introduce(BOB, target, (target,))
+    await sleep(0.1)
+    assert Trap.visitors == 0
+
+
+@pytest.mark.parametrize("host", ["192.168.1.1", "10.0.0.1", "224.0.0.1", "169.254.169.254"])
+@ensureDeferred
+async def test_aForgedServerCannotSendAPeerIntoPrivateNetworks(lying: Lying, host: str) -> None:
+    target = makeAddress(host, 80)
+    with pytest.raises(Refused, match="no address for this peer"):
+        await lying.introduce(BOB, target, (target,))
+
+
+@ensureDeferred
+async def test_aForgedServerCannotIntroduceAStranger(lying: Lying) -> None:
+    with pytest.raises(Refused, match="does not trust"):
+        await lying.introduce(PeerID(b"m" * 32), makeAddress("203.0.113.9", 80), ())
+
+
+@ensureDeferred
+async def test_aForgedServerCannotMakeAPeerTryWithoutBound(lying: Lying) -> None:
+    stranger = PeerID(b"m" * 32)
+    said: list[str] = []
+    for _ in range(300):
+        try:
+            await lying.introduce(stranger, makeAddress("203.0.113.9", 80), ())
+        except (Refused, Unreachable) as refusal:
+            said.append(str(refusal))
+    assert len(said) == 300
+    assert "too many introductions at a time" in said
+    assert isConnected(lying.peer)
