@@ -45,6 +45,11 @@ _WORTH_TELLING = 0.0005
 INTRODUCTIONS_PER_SECOND = 20.0
 INTRODUCTIONS_AT_ONCE = 100.0
 
+#: Of these, introductions to one and the same peer: about half of what a peer takes from its
+#: server, so that one caller cannot use up the places of all others.
+CALLS_PER_SECOND = 5.0
+CALLS_AT_ONCE = 40.0
+
 
 def holdBack(wayToCaller: float | None, wayToCallee: float | None) -> tuple[float, float]:
     """
@@ -131,6 +136,7 @@ class Introductions:
         @raise UnknownPeer: when the peer is not here, or does not accept the caller; which of the
             two is not told.
         @raise Overlapping: when these two ports are being introduced already.
+        @raise Refused: when the caller asks too often, or for itself.
         """
         if caller.introducing is None:
             caller.introducing = Allowance(
@@ -145,6 +151,16 @@ class Introductions:
         callee = self._population.get(peerID)
         if callee is None or caller.peerID not in callee.accepts:
             raise _unknown(peerID, caller.peerID)
+        calls = callee.calls.get(caller.peerID)
+        if calls is None:
+            # Only for callers that the callee accepts, whose number is bounded.
+            calls = Allowance(self._clock, CALLS_PER_SECOND, CALLS_AT_ONCE)
+            callee.calls[caller.peerID] = calls
+        if not calls.take():
+            raise Refused(
+                f"more than {CALLS_PER_SECOND:.0f} introductions a second to one peer: wait a "
+                "little"
+            )
         pair = frozenset((reflexive, callee.observed))
         if pair in self._byPair:
             raise Overlapping(

@@ -57,6 +57,7 @@ class Session:
     @ivar observed: the address that the server sees its master connection come from.
     @ivar accepts: whose introductions it takes.
     @ivar introducing: how often it may ask for introductions; C{None} until it does.
+    @ivar calls: how often each peer that it accepts may be introduced to it.
     """
 
     peerID: PeerID
@@ -67,6 +68,7 @@ class Session:
     accepts: frozenset[PeerID]
     heardAt: float
     introducing: Allowance | None = None
+    calls: dict[PeerID, Allowance] = field(factory=dict)
     _pings: int = field(default=0, init=False)
     _pingAt: float = field(default=0.0, init=False)
     _pingedAt: float | None = field(default=None, init=False)

@@ -13,7 +13,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from punchd.errors import Overlapping, PunchdError, Refused, UnknownPeer
+from punchd.peer.conversation import CALL_BURST, CALL_RATE
 from punchd.server.introductions import (
+    CALLS_AT_ONCE,
+    CALLS_PER_SECOND,
     INTRODUCTIONS_AT_ONCE,
     LIFETIME,
     MOST_HOLD,
@@ -182,11 +185,29 @@ def test_introductionsPerSecondAreLimited() -> None:
     world = World()
     most = int(INTRODUCTIONS_AT_ONCE)
     for port in range(most):
-        world.introduced(reflexive=public(1, 1000 + port))
+        number = 10 + port // int(CALLS_AT_ONCE)
+        world.arrive(number, accepts=frozenset({peerID(1)}))
+        world.introduced(number=number, reflexive=public(1, 1000 + port))
     error = refusal(world)
     assert isinstance(error, Refused)
     assert "a second" in str(error)
     world.clock.advance(0.1)
+    world.introduced()
+
+
+def test_oneCallerLeavesPlacesToOthers() -> None:
+    world = World()
+    carol = world.arrive(3)
+    world.bob.accepts = frozenset({peerID(1), peerID(3)})
+    for port in range(int(CALLS_AT_ONCE)):
+        world.introduced(reflexive=public(1, 1000 + port))
+    error = refusal(world)
+    assert isinstance(error, Refused)
+    assert "to one peer" in str(error)
+    assert CALLS_AT_ONCE < CALL_BURST
+    assert CALLS_PER_SECOND < CALL_RATE
+    world.introduced(caller=carol)
+    world.clock.advance(1 / CALLS_PER_SECOND)
     world.introduced()
 
 
