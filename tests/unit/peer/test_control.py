@@ -310,10 +310,11 @@ def test_inputThatEndsBeforeTheStreamIsThereEndsItToo(tmp_path: Path) -> None:
 
 def test_whoWaitsForAStreamIsWatchedUntilItHasSentALot(tmp_path: Path) -> None:
     connected = Connected(tmp_path)
-    connected.say(bytes(MOST_EARLY))
-    assert not connected.pair.two.isPaused
-    connected.say(b"x")
-    assert connected.pair.two.isPaused
+    paused = []
+    for early in (bytes(MOST_EARLY), b"x"):
+        connected.say(early)
+        paused.append(connected.pair.two.isPaused)
+    assert paused == [False, True]
     connected.agree()
     assert connected.service.received == bytes(MOST_EARLY) + b"x"
     connected.sides.end()
