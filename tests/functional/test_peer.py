@@ -176,8 +176,6 @@ class TestTheStart:
         ("options", "reason"),
         [
             (["--server=127.0.0.1"], "say --name NAME"),
-            (["--name=alice"], "say --server HOST"),
-            (["--name=a", "--server=127.0.0.1", "--nonsense"], "nonsense"),
             (["--config=/nonexistent.toml"], "cannot read /nonexistent.toml"),
         ],
     )
@@ -195,10 +193,7 @@ class TestTheStart:
         [
             (["--state={tmp}/file/below"], "choose another one with --state"),
             (["--strategies=lan,magic"], "there is no strategy 'magic'"),
-            (["--expose=web=nonsense:80"], "is no endpoint"),
-            (["--forward=nonsense:x=bob/web"], "is no endpoint"),
             (["--forward={port}=bob/web"], "cannot listen: Address already in use"),
-            (["--ca={tmp}/file"], "there are no certificates"),
         ],
     )
     @ensureDeferred
