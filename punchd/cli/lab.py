@@ -10,7 +10,7 @@ import statistics
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -29,13 +29,10 @@ from punchd.testing.natlab import KINDS, LabError, LabUnavailable, NatLab
 #: What stands for two neighbours among the kinds of NAT.
 LAN: Final = "lan"
 
-#: A pair that takes longer than this is waited for while the next ones are tried: those that cannot
+#: A pair that takes longer than this is waited for while other ones are tried: those that cannot
 #: connect take eight seconds to be sure of it. It is more than the quick ones take, so that these
 #: are measured alone.
 _LONG: Final = 1.0
-
-#: Pairs that are waited for at the same time.
-_MOST_WAITING: Final = 16
 
 #: Connections whose median is the round trip.
 _MEASUREMENTS: Final = 9
@@ -141,9 +138,10 @@ def measure(kinds: Sequence[str], delay: float, steps: Steps) -> Matrix:
     @raise LabUnavailable: when this machine cannot carry a lab.
     """
     nats = [kind for kind in KINDS if kind in kinds]
-    # The pool is the last to be closed: its threads wait for answers of processes.
+    # The pool is the last to be closed: its threads wait for answers of processes. There is one for
+    # each caller.
     with (
-        ThreadPoolExecutor(_MOST_WAITING) as pool,
+        ThreadPoolExecutor(len(KINDS) + 1) as pool,
         NatLab(delay=delay) as built,
         Deployment(built.addPublic("server")) as deployment,
     ):
@@ -196,14 +194,34 @@ def _roundTrip(built: NatLab, deployment: Deployment) -> float:
 def _tryAll(pool: ThreadPoolExecutor, pairs: Sequence[_Pair], steps: Steps) -> list[Cell]:
     """
     Each pair's cell, in the order of the pairs.
+
+    No peer has two introductions at a time: what one of them opens could help the other.
     """
-    trying: list[Future[Cell]] = []
-    for pair in pairs:
-        future = pool.submit(_try, *pair)
-        future.add_done_callback(lambda _: steps.step())
-        trying.append(future)
-        wait([future], timeout=_LONG)
-    return [future.result() for future in trying]
+    found: dict[_Pair, Future[Cell]] = {}
+    running: set[_Pair] = set()
+    while len(found) < len(pairs) or running:
+        busy = {name for pair in running for name in _namesOfPeers(pair)}
+        # From the end, as the most closed kinds, which take longest, come last.
+        ready = (
+            pair
+            for pair in reversed(pairs)
+            if pair not in found and busy.isdisjoint(_namesOfPeers(pair))
+        )
+        pair = next(ready, None)
+        if pair is None:
+            wait([found[each] for each in running], return_when=FIRST_COMPLETED)
+        else:
+            found[pair] = pool.submit(_try, *pair)
+            running.add(pair)
+            wait([found[pair]], timeout=_LONG)
+        for each in [each for each in running if found[each].done()]:
+            running.remove(each)
+            steps.step()
+    return [found[pair].result() for pair in pairs]
+
+
+def _namesOfPeers(pair: _Pair) -> set[str]:
+    return {pair[2].name, pair[3].name}
 
 
 def _try(kind: str, otherKind: str, caller: PeerProcess, callee: PeerProcess) -> Cell:
