@@ -36,7 +36,7 @@ class Pins:
         try:
             table = json.loads(content)
             pins = {checkedName(name): PeerID.parse(text) for name, text in table.items()}
-        except (ValueError, AttributeError, TypeError, ConfigurationError):
+        except (ValueError, AttributeError, TypeError, RecursionError, ConfigurationError):
             raise ConfigurationError(
                 f"{folder.file(_PINS_FILE)} holds no pins (a JSON object of names and peer IDs): "
                 "repair it, or move it away and trust your peers again"

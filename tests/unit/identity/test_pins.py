@@ -76,6 +76,7 @@ def test_aPinThatCannotBeWrittenDoesNotCount(folder: StateFolder) -> None:
 
 
 BAD = [
+    b"[" * 100_000,
     b"",
     b"{",
     b"[]",
