@@ -25,7 +25,7 @@ from punchd.link.punched import PunchedConnection
 from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
-from punchd.peer.attempts import Attempt
+from punchd.peer.attempts import MOST_RETRIES, Attempt
 from punchd.values.addresses import Address, showAddress
 from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.parties import LocalAddressPolicy, Party, Situation
@@ -256,7 +256,10 @@ class Punch:
 
         def tried(result: Result, detail: str = "") -> None:
             one = Try(Way.ACCEPTED, remote, result, self.clock.seconds() - began, detail)
-            if attempt is not None:
+            if attempt is None:
+                return
+            # Whoever knows the session may come as often as they like.
+            if result is Result.CONNECTED or len(attempt.accepted) < MOST_RETRIES:
                 attempt.accepted.append(one)
 
         def settled(connection: PunchedConnection) -> None:

@@ -22,7 +22,7 @@ from punchd.values.outcomes import Outcome, Result, Way
 from punchd.values.plans import Plan, PlannedAttempt
 from punchd.wire.preamble import Side
 from tests.unit.link.pairs import makeTicket
-from tests.unit.net.memory import HERE, THERE, Pair
+from tests.unit.net.memory import HERE, THERE, MemoryTransport, Pair, lost
 from tests.unit.peer.punches import Introduction, PunchOf, Scripted, dialling
 
 FlushErrors = Callable[..., list[Failure]]
@@ -440,6 +440,20 @@ def test_whatTheListenerTookCountsForTheStrategyThatListened() -> None:
     (outcome,) = introduction.callee.punch.outcomes
     assert outcome.strategy == "dial"
     assert [one.way for one in outcome.tries if one.result is Result.CONNECTED] == [Way.ACCEPTED]
+    introduction.end()
+
+
+def test_connectionsThatProveNothingAreBoundedInTheOutcome() -> None:
+    introduction = Introduction(listening=True).run()
+    punch = introduction.callee.punch
+    for _ in range(MOST_RETRIES + 10):
+        protocol: Any = introduction.callee.arrivals.buildProtocol(HERE)
+        transport = MemoryTransport(protocol, True, HERE, THERE)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(introduction.caller.punch.ticket.preamble.pack() + b"GET / HTTP/1.0")
+        protocol.connectionLost(lost())
+    introduction.clock.advance(20)
+    assert len([one for one in punch.outcomes[0].tries if one.way is Way.ACCEPTED]) == MOST_RETRIES
     introduction.end()
 
 
