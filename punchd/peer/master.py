@@ -27,7 +27,6 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -35,17 +34,15 @@ from punchd.errors import PunchdError, Refused, Unreachable
 from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
 from punchd.net.held import HeldPort
 from punchd.peer.arrivals import Arrivals
-from punchd.peer.assist import Touch, touch
 from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
+from punchd.peer.ports import FreshPorts, inBackground
 from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.nat import Mapping
 from punchd.values.parties import LocalAddressPolicy, Offer
 from punchd.values.peers import PeerID
-from punchd.wire.commands import MOST_TOKENS, Assist, Report, Tell, Tokens, Update, offerArguments
-from punchd.wire.observing import MASK_LENGTH, Question
+from punchd.wire.commands import Assist, Report, Tell, Update, offerArguments
 
-_log = Logger()
 
 #: Seconds for TCP to the server.
 _CONNECT_TIMEOUT = 10.0
@@ -55,11 +52,6 @@ _CONNECT_TIMEOUT = 10.0
 _FIRST_WAIT = 0.3
 _LONGEST_WAIT = 15.0
 _GROWTH = 1.6
-
-#: Tokens kept in stock, so that a fresh port need not wait for one, and for how many seconds they
-#: are good: less than the server keeps them.
-_STOCK = 4
-_FRESH = 45.0
 
 
 class MasterClient(Service):
@@ -103,8 +95,7 @@ class MasterClient(Service):
         self._note = note
         self._conversation: Conversation | None = None
         self._client: ClientService | None = None
-        self._tokens: list[tuple[float, bytes]] = []
-        self._touches: dict[HeldPort, Touch] = {}
+        self._ports = FreshPorts(reactor, entropy, arrivals, self.ask)
         self._hosts: tuple[str, ...] = ()
         self._server = ""
 
@@ -161,13 +152,13 @@ class MasterClient(Service):
         transport: Any = conversation.protocol.transport
         self._server = transport.getPeer().host
         self.problem = None
-        self._tokens.clear()
+        self._ports.forgetTokens()
         self._note(
             f"connected to the server at {self.join.where}, which sees us as "
             f"{showAddress(self.welcome.observed)}"
         )
         conversation.whenOver().addCallback(lambda _: self._ended(conversation))
-        self._inBackground(self._discover(conversation))
+        inBackground(self._discover(conversation))
 
     def _greeting(self, transport: Any) -> Greeting:
         self._hosts = (transport.getHost().host,)
@@ -190,8 +181,7 @@ class MasterClient(Service):
 
     async def _stop(self) -> None:
         client, self._client = self._client, None
-        for port in list(self._touches):
-            self.release(port)
+        self._ports.releaseAll()
         if client is not None:
             await client.stopService()
         await self.port.close()
@@ -221,13 +211,6 @@ class MasterClient(Service):
         if self._conversation is None or self.welcome is None:
             raise Unreachable(f"not connected to the server at {self.join.where}")
         return self._conversation, self.welcome
-
-    def _inBackground(self, work: Any) -> None:
-        def failed(failure: Failure) -> None:
-            if failure.check(PunchdError) is None:
-                _log.failure("in the background", failure)
-
-        Deferred.fromCoroutine(work).addErrback(failed)
 
     # Saying what we are.
 
@@ -260,11 +243,8 @@ class MasterClient(Service):
             return
         port = await self.freshPort()
         try:
-            first = port.observed
-            token = await self._token()
-            second = await self._touch(port, welcome.assists[1], token)
-            same = first == second.observedAddress
-            second.close()
+            second = await self._ports.observedAt(port, self.addressOf(welcome.assists[1]))
+            same = port.observed == second
         finally:
             self.release(port)
         self.mapping = Mapping.ENDPOINT_INDEPENDENT if same else Mapping.ADDRESS_AND_PORT_DEPENDENT
@@ -272,28 +252,6 @@ class MasterClient(Service):
             self.update()
 
     # Ports.
-
-    async def _token(self) -> bytes:
-        now = self._reactor.seconds()
-        self._tokens = [(until, token) for until, token in self._tokens if until > now]
-        if not self._tokens:
-            await self._stockTokens()
-        _, token = self._tokens.pop()
-        if not self._tokens:
-            self._inBackground(self._stockTokens())
-        return token
-
-    async def _stockTokens(self) -> None:
-        conversation, _ = self._connected()
-        answer = await conversation.ask(Tokens, count=min(_STOCK, MOST_TOKENS))
-        until = self._reactor.seconds() + _FRESH
-        self._tokens.extend((until, token) for token in answer["tokens"])
-        if not self._tokens:
-            raise Unreachable("the server gives no tokens for its assist service")
-
-    async def _touch(self, port: HeldPort, assist: Assist, token: bytes) -> Touch:
-        remote = self.addressOf(assist)
-        return await touch(self._reactor, port, remote, Question(token, self.entropy(MASK_LENGTH)))
 
     def addressOf(self, assist: Assist) -> Address:
         """
@@ -325,23 +283,13 @@ class MasterClient(Service):
         _, welcome = self._connected()
         if not welcome.assists:
             raise Unreachable("the server has no assist service")
-        token = await self._token()
-        port = HeldPort.take(self._reactor, self._arrivals)
-        try:
-            self._touches[port] = await self._touch(port, welcome.assists[0], token)
-        except BaseException:
-            port.close()
-            raise
-        return port
+        return await self._ports.take(self.addressOf(welcome.assists[0]))
 
     def release(self, port: HeldPort) -> None:
         """
         Let go of a fresh port. Connections made from it live on.
         """
-        touched = self._touches.pop(port, None)
-        if touched is not None:
-            touched.close()
-        port.close()
+        self._ports.release(port)
 
     def free(self, peerID: PeerID) -> None:
         """
