@@ -43,7 +43,6 @@ from punchd.values.parties import LocalAddressPolicy, Offer
 from punchd.values.peers import PeerID
 from punchd.wire.commands import Assist, Report, Tell, Update, offerArguments
 
-
 #: Seconds for TCP to the server.
 _CONNECT_TIMEOUT = 10.0
 
