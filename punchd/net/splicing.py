@@ -12,6 +12,8 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.unix import Client as UNIXClient
+from twisted.internet.unix import Server as UNIXServer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -91,6 +93,10 @@ class SpliceEnd(Protocol):
             other._outputEnded = True
             other.transport.unregisterProducer()
             other.transport.loseWriteConnection()
+            if isinstance(other.transport, UNIXClient | UNIXServer):
+                # Not in a later turn of the reactor: it takes a socket for lost, with all that can
+                # still be read, that wants to write only and whose other end is gone by then.
+                other.transport.doWrite()
             other._closeIfDone()
 
     def _closeIfDone(self) -> None:
@@ -123,6 +129,11 @@ def tuneLocal(transport: object, readSize: int) -> None:
         set_(True)
     if isinstance(transport, FileDescriptor):
         transport.bufferSize = readSize
+    if isinstance(transport, UNIXClient | UNIXServer):
+        # Twisted sends nothing once more before it closes a direction. On a UNIX socket whose other
+        # end is gone already, this fails, and what can still be read there would be lost.
+        write: Callable[[bytes], int | Exception] = transport.writeSomeData
+        setattr(transport, "writeSomeData", lambda data: write(data) if data else 0)  # noqa: B010
 
 
 def spliceEnds() -> tuple[SpliceEnd, SpliceEnd]:
