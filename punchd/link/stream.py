@@ -9,7 +9,7 @@ can be read, and an end that can be told from a break.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from automat import NoTransition
 from twisted.internet.defer import Deferred, fail, succeed
@@ -28,10 +28,22 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.errors import ProtocolViolation, PunchdError, Unreachable
+from punchd.link.measuring import RoundTrips
 from punchd.link.opening import makeOpening
 from punchd.net.pacing import Allowance
 from punchd.wire.frames import MAX_DATA, FrameReader, Kind, packFrame, packHead
 from punchd.wire.versions import LINK_ALPN
+
+_T = TypeVar("_T")
+
+#: Seconds until the callee must have connected the service, or refused: its own connection to it
+#: has the usual 30.
+OPENING = 40.0
+
+#: Seconds until a measurement's answer must be there, and for which a stream that is only measured
+#: is kept by the callee.
+ANSWERING = 10.0
+MEASURING = 60.0
 
 #: Seconds that a stream which was told to close waits for the other end to agree.
 CLOSING = 10.0
@@ -59,7 +71,6 @@ class Stream(Protocol):
     @ivar mayReceive: whether the other end may send now.
     @ivar violation: what the other end did wrong, if it did.
     @ivar bytesIn: bytes of the stream that came; C{bytesOut}: that went.
-    @ivar roundTrip: seconds, as last measured.
     """
 
     transport: Any
@@ -67,7 +78,6 @@ class Stream(Protocol):
     def __init__(self, clock: IReactorTime, whenProven: Callable[[], None]) -> None:
         self.bytesIn = 0
         self.bytesOut = 0
-        self.roundTrip: float | None = None
         self.service: str | None = None
         self.mayReceive = False
         self.opened: Deferred[None] = Deferred()
@@ -84,9 +94,9 @@ class Stream(Protocol):
         self._finReceived = False
         self._finSent = False
         self._closing: IDelayedCall | None = None
-        self._pingSent: float | None = None
+        self._patience: IDelayedCall | None = None
+        self._roundTrips = RoundTrips(clock, self.sendFrame)
         self._pings = Allowance(clock, PINGS_PER_SECOND, PINGS_AT_ONCE)
-        self._measuring: list[Deferred[float]] = []
         self._isDeaf = False
         self._broken = ""
         self._awaitingEnd: list[Deferred[None]] = []
@@ -150,15 +160,14 @@ class Stream(Protocol):
                 raise ProtocolViolation(f"more than {PINGS_PER_SECOND:.0f} PINGs a second")
             self.sendFrame(Kind.PONG, payload)
         elif kind is Kind.PONG:
-            self._pongCame()
+            self._roundTrips.ponged()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.isOver = True
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
-        for waiting in self._measuring:
-            waiting.errback(Unreachable("the connection ended"))
-        self._measuring.clear()
+        self._stopPatience(None)
+        self._roundTrips.end()
         if not self.opened.called:
             self.opened.errback(
                 self.violation or Unreachable("the connection ended before the service answered")
@@ -193,14 +202,20 @@ class Stream(Protocol):
 
     def elect(self, service: str) -> None:
         """
-        Caller: take this connection for a stream to C{service}; an empty name only measures.
+        Caller: take this connection for a stream to C{service}; an empty name only measures. It
+        breaks unless the callee agrees or refuses in time.
         """
         self._opening.elect(service)
+        self._patience = self._clock.callLater(OPENING, self._losePatience)
+        self.opened.addBoth(self._stopPatience)
 
     def agree(self) -> None:
         """
-        Callee: the service is connected.
+        Callee: the service is connected. A stream to no service, which is only measured, does not
+        last.
         """
+        if not self.service:
+            self._patience = self._clock.callLater(MEASURING, self.abortConnection)
         self._opening.agree()
 
     def refuse(self, why: str) -> None:
@@ -244,25 +259,18 @@ class Stream(Protocol):
         """
         The round-trip time, end to end through TLS, in seconds.
 
-        @raise Unreachable: when the connection ends first.
+        @raise Unreachable: when the connection ends first, or no answer comes.
         """
         if self.isOver:
             return fail(Unreachable("the connection ended"))
-        waiting: Deferred[float] = Deferred()
-        self._measuring.append(waiting)
-        if self._pingSent is None:
-            self._pingSent = self._clock.seconds()
-            self.sendFrame(Kind.PING, b"12345678")
-        return waiting
+        return self._roundTrips.measure()
 
-    def _pongCame(self) -> None:
-        if self._pingSent is None:
-            raise ProtocolViolation("PONG without PING")
-        self.roundTrip = self._clock.seconds() - self._pingSent
-        self._pingSent = None
-        waiting, self._measuring = self._measuring, []
-        for one in waiting:
-            one.callback(self.roundTrip)
+    @property
+    def roundTrip(self) -> float | None:
+        """
+        Seconds, as last measured.
+        """
+        return self._roundTrips.latest
 
     # Ending.
 
@@ -305,6 +313,17 @@ class Stream(Protocol):
         self._closing = self._clock.callLater(CLOSING, self._stopWaiting)
         self.transport.resumeProducing()
         self._closeIfFinished()
+
+    def _losePatience(self) -> None:
+        self._patience = None
+        self._broken = "the other end neither agreed nor refused"
+        self.transport.abortConnection()
+
+    def _stopPatience(self, result: _T) -> _T:
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        self._patience = None
+        return result
 
     def _stopWaiting(self) -> None:
         self._broken = "the other end did not agree to close"

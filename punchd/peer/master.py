@@ -30,7 +30,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from punchd.errors import PunchdError, Refused, Unreachable
+from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
 from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
 from punchd.net.held import HeldPort
 from punchd.peer.arrivals import Arrivals
@@ -39,7 +39,7 @@ from punchd.peer.ports import FreshPorts, inBackground
 from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.nat import Mapping
-from punchd.values.parties import LocalAddressPolicy, Offer
+from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
 from punchd.values.peers import PeerID
 from punchd.wire.commands import Assist, Report, Tell, Update, offerArguments
 
@@ -146,15 +146,20 @@ class MasterClient(Service):
 
     async def _login(self, conversation: Conversation) -> None:
         self._hosts = ()
-        self.welcome = await conversation.login(self._greeting)
-        self._conversation = conversation
+        welcome = await conversation.login(self._greeting)
         transport: Any = conversation.protocol.transport
         self._server = transport.getPeer().host
+        if not isCredible(welcome.observed, makeAddress(self._server, self.join.port)):
+            raise ProtocolViolation(
+                f"the server says that it sees this peer as {showAddress(welcome.observed)}, "
+                "which cannot be"
+            )
+        self.welcome, self._conversation = welcome, conversation
         self.problem = None
         self._ports.forgetTokens()
         self._note(
             f"connected to the server at {self.join.where}, which sees us as "
-            f"{showAddress(self.welcome.observed)}"
+            f"{showAddress(welcome.observed)}"
         )
         conversation.whenOver().addCallback(lambda _: self._ended(conversation))
         inBackground(self._discover(conversation))

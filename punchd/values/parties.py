@@ -93,6 +93,18 @@ class LocalAddressPolicy:
         return isShareableHost(address) and reflexive.host == self.observed.host
 
 
+def isCredible(observed: Address, server: Address) -> bool:
+    """
+    Whether a server at C{server} can see a peer as C{observed}. What a server says there decides
+    where the peer sends SYNs on its word, so a server on another host shall not make it dial its
+    own.
+    """
+    scope = scopeOf(observed)
+    if scope in (Scope.NEVER, Scope.LINK):
+        return False
+    return scope is not Scope.LOOPBACK or scopeOf(server) is Scope.LOOPBACK
+
+
 def isShareableHost(address: Address) -> bool:
     """
     Whether a host candidate may be told to another peer at all: only private addresses, which can

@@ -15,7 +15,16 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
-from punchd.link.stream import BREAKING, CLOSING, PINGS_AT_ONCE, PINGS_PER_SECOND, Stream
+from punchd.link.measuring import ANSWERING
+from punchd.link.stream import (
+    BREAKING,
+    CLOSING,
+    MEASURING,
+    OPENING,
+    PINGS_AT_ONCE,
+    PINGS_PER_SECOND,
+    Stream,
+)
 from punchd.wire.frames import Kind, packFrame, packHead
 from tests.unit.link.pairs import Sides, Streaming, User
 from tests.unit.net.memory import MemoryTransport, lost
@@ -497,6 +506,37 @@ class Alone:
     def isBroken(self) -> bool:
         broken = isinstance(self.stream.violation, ProtocolViolation)
         return broken and bool(self.transport.isAborted)
+
+
+def test_aStreamThatIsNeitherAgreedToNorRefusedBreaks() -> None:
+    alone = Alone()
+    alone.stream.elect("ssh")
+    alone.clock.advance(OPENING)
+    assert alone.transport.isAborted
+    alone.stream.connectionLost(lost())
+    assert alone.clock.getDelayedCalls() == []
+
+
+def test_aMeasurementWithoutAnswerFails() -> None:
+    alone = Alone()
+    errors: list[object] = []
+    alone.stream.measure().addErrback(lambda failure: errors.append(failure.value))
+    alone.clock.advance(ANSWERING)
+    assert [type(error) for error in errors] == [Unreachable]
+    alone.receive(packFrame(Kind.PONG, b"12345678"))
+    assert alone.stream.violation is None
+    alone.stream.connectionLost(lost())
+
+
+def test_aStreamThatOnlyMeasuresDoesNotLast() -> None:
+    alone = Alone()
+    alone.receive(packFrame(Kind.OPEN))
+    alone.stream.agree()
+    assert not alone.transport.disconnecting
+    alone.clock.advance(MEASURING)
+    assert alone.transport.disconnecting
+    alone.stream.connectionLost(lost())
+    assert alone.clock.getDelayedCalls() == []
 
 
 OPEN = packFrame(Kind.OPEN, b"ssh")

@@ -394,7 +394,10 @@ def test_theWinnerIsConnectedAndTheOthersCancelled() -> None:
 def test_afterTheElectionNothingIsDialled() -> None:
     introduction = Introduction("first", "second", listening=True, retries=20).run()
     introduction.cross()
+    introduction.callee.won[0].agree()
+    introduction.flush()
     introduction.clock.advance(0)
+    introduction.flush()
     for side in (introduction.caller, introduction.callee):
         assert side.leavesNothing
         assert len(side.port.dials) == 1

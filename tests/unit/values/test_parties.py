@@ -10,6 +10,7 @@ from punchd.values.parties import (
     Offer,
     Party,
     Situation,
+    isCredible,
     isShareableHost,
 )
 
@@ -108,3 +109,20 @@ def test_twoPublicAddressesAreNotShared() -> None:
     one = Party(makeAddress(PUBLIC, 5000), Offer())
     other = Party(makeAddress("203.0.113.9", 5000), Offer())
     assert not Situation(one, other).sharesPublicAddress
+
+
+# The server's address, how it says it sees us, credible.
+SEEN = [
+    ("203.0.113.1", PUBLIC, True),
+    ("203.0.113.1", "192.168.1.2", True),
+    ("203.0.113.1", "127.0.0.1", False),
+    ("203.0.113.1", "::1", False),
+    ("203.0.113.1", "169.254.1.1", False),
+    ("203.0.113.1", "224.0.0.1", False),
+    ("127.0.0.1", "127.0.0.1", True),
+]
+
+
+@pytest.mark.parametrize(("server", "observed", "credible"), SEEN)
+def test_whatAServerCanSeeUsAs(server: str, observed: str, credible: bool) -> None:
+    assert isCredible(makeAddress(observed, 5000), makeAddress(server, 7761)) is credible
