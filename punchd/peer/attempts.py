@@ -173,7 +173,8 @@ class Attempt:
         """
         How well an accepted connection fits this attempt: 0 for not at all.
         """
-        fits = 0
+        # A fresh port is this attempt's alone, and may listen before its race begins.
+        fits = int(any(port.number == localPort for port in self._freshPorts))
         for port, remotes, listening, _ in self._races:
             if listening and port.number == localPort:
                 fits = max(fits, 1 + any(one.host == remote.host for one in remotes))

@@ -446,6 +446,17 @@ def test_whatTheListenerTookCountsForTheStrategyThatListened() -> None:
     introduction.end()
 
 
+def test_whatComesToAFreshPortCountsForTheStrategyThatTookIt() -> None:
+    def script(attempt: IAttempt) -> Deferred[Any]:
+        attempt.freshPort()
+        return Deferred()
+
+    side = caller(dialling("first", listening=True), Scripted("second", script))
+    side.clock.advance(1)
+    assert side.punch._strategyFor(side.server.ports[0].number, THERE)[0] == "second"
+    side.running.cancel()
+
+
 def test_connectionsThatProveNothingAreBoundedInTheOutcome() -> None:
     introduction = Introduction(listening=True).run()
     punch = introduction.callee.punch
