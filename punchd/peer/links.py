@@ -57,7 +57,7 @@ class Link:
         """
         self.reason, self.outcomes = reason, outcomes
         if not self._streams:
-            self.strategy = None
+            self.strategy, self.seconds = None, {}
 
     def _measured(self, seconds: float) -> None:
         self._roundTrip = seconds
