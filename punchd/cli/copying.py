@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 _PIECE = 256 * 1024
 
+# Bytes of a piece's length.
+_HEAD = 4
+
 
 def copyBothWays(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> bool:
     """
-    Copy until the other end is done.
+    Copy until the other end is done. What comes from C{connection} is in pieces, each with its
+    length before it; one of length 0 is the end in order.
 
     When standard input ends, only that direction does. When the other end has closed both, there is
     nobody left to read for, and this returns although standard input may still be open.
@@ -46,21 +50,28 @@ def _send(stdin: int, connection: socket.socket) -> None:
 
 
 def _receive(connection: socket.socket, stdout: int) -> bool:
+    head, left = b"", 0
     try:
-        while piece := connection.recv(_PIECE):
-            view = memoryview(piece)
+        while received := connection.recv(_PIECE):
+            view = memoryview(received)
             while view:
-                view = view[os.write(stdout, view) :]
-    except ConnectionError:
-        return False
+                if left:
+                    written = os.write(stdout, view[:left])
+                    left -= written
+                    view = view[written:]
+                    continue
+                missing = _HEAD - len(head)
+                head += bytes(view[:missing])
+                view = view[missing:]
+                if len(head) == _HEAD:
+                    left, head = int.from_bytes(head, "big"), b""
+                    if not left:
+                        os.close(stdout)
+                        return True
     except OSError:
-        # Nobody reads our output any more.
+        # The connection broke, or nobody reads our output any more.
         return False
-    try:
-        os.close(stdout)
-    except OSError:
-        return False
-    return True
+    return False
 
 
 def _awaitHangUp(connection: socket.socket, sending: threading.Thread) -> None:

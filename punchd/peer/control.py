@@ -2,8 +2,9 @@
 The socket C{control} in a peer's state folder: how the command line speaks to the running peer.
 
 One line of JSON asks, one line of JSON answers. C{connect} alone goes on: after its answer the
-connection is the stream, with half-close, in both directions. Only the folder's owner can open the
-socket; what comes through it is bounded all the same.
+connection is the stream. What the client sends is the stream as it is, with half-close; what it
+gets is in pieces, because a UNIX socket cannot tell a stream that ended from one that broke. Only
+the folder's owner can open the socket; what comes through it is bounded all the same.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ QUESTION_DEADLINE = 5.0
 
 #: Bytes of a stream that are taken before it is there.
 MOST_EARLY = 65536
+
+#: Bytes of a piece's length.
+PIECE_HEAD = 4
 
 #: Round trips that C{ping} measures.
 _PINGS = 3
@@ -119,6 +123,34 @@ _QUESTIONS: dict[str, set[str]] = {
 }
 
 
+class _InPieces:
+    """
+    The transport of a control connection that has become a stream: what is written goes out in
+    pieces, each with its length before it (four bytes, big-endian). A piece of length 0 says that
+    the stream's input has ended in order; a connection that ends without it was broken.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """
+        Send one piece.
+        """
+        if data:
+            self._transport.writeSequence([len(data).to_bytes(PIECE_HEAD, "big"), data])
+
+    def loseWriteConnection(self) -> None:
+        """
+        Say that the end has come in order.
+        """
+        self._transport.write(bytes(PIECE_HEAD))
+        self._transport.loseWriteConnection()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 @implementer(IHalfCloseableProtocol)
 class ControlConnection(Protocol):
     """
@@ -177,7 +209,7 @@ class ControlConnection(Protocol):
         self._spliced = local
         received, self._received = self._received, b""
         tuneLocal(self.transport, FULL_DATA)
-        local.makeConnection(self.transport)
+        local.makeConnection(_InPieces(self.transport))
         stream.carry(remote)
         if received:
             local.dataReceived(received)

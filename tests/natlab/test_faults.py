@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 import pytest
 
-from punchd.testing.deployment import Deployment, PeerProcess
+from punchd.testing.deployment import Deployment, DeploymentError, PeerProcess
 from punchd.testing.natlab import Host, NatLab
 from tests.natlab import flood
 from tests.natlab.source import Source
@@ -158,6 +158,14 @@ def test_aRestartedServerIntroduces(world: World) -> None:
     for peer in (world.alice, world.bob):
         peer.awaitReady()
     assert world.alice.ping(world.bob)["strategy"] == "simultaneous"
+
+
+def test_aTransferThatBreaksIsNotTakenForWhole(world: World) -> None:
+    """
+    The other peer is killed in the middle: what came has not come to its end, and that is said.
+    """
+    with pytest.raises(DeploymentError, match="the stream broke"), world.halfway():
+        world.bob.kill()
 
 
 def test_aKilledPeersNameIsFreeAtOnce(world: World) -> None:

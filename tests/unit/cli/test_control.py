@@ -108,6 +108,13 @@ def test_theFoldersDefaultIsThePeers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stateFolder(None) == "/somewhere/punchd-peer"
 
 
+END = bytes(4)
+
+
+def inPieces(*pieces: bytes) -> bytes:
+    return b"".join(len(piece).to_bytes(4, "big") + piece for piece in pieces)
+
+
 class Copy:
     """
     C{copyBothWays} with pipes for standard input and output.
@@ -147,7 +154,7 @@ def test_inputGoesOutAndOutputComesIn() -> None:
     while piece := copy.theirs.recv(100):
         received += piece
     assert received == b"question"
-    copy.theirs.sendall(b"answer")
+    copy.theirs.sendall(inPieces(b"answer") + END)
     copy.theirs.close()
     assert os.read(copy.output, 100) == b"answer"
     assert copy.end()
@@ -157,21 +164,43 @@ def test_theEndOfInputEndsOneWayOnly() -> None:
     copy = Copy()
     os.close(copy.input)
     assert copy.theirs.recv(1) == b""
-    copy.theirs.sendall(b"still here")
+    copy.theirs.sendall(inPieces(b"still here"))
     assert os.read(copy.output, 100) == b"still here"
+    copy.theirs.sendall(END)
     copy.theirs.close()
     assert copy.end()
 
 
 def test_whenTheOtherEndHasHungUpInputIsNotWaitedFor() -> None:
     copy = Copy()
+    copy.theirs.sendall(END)
+    copy.theirs.close()
+    assert copy.end()
+
+
+def test_aStreamThatBreaksIsToldFromOneThatEnds() -> None:
+    copy = Copy()
+    copy.theirs.sendall(inPieces(b"half of it"))
+    assert os.read(copy.output, 100) == b"half of it"
+    copy.theirs.close()
+    assert not copy.end()
+
+
+def test_piecesMayComeInAnyChunks() -> None:
+    copy = Copy()
+    for byte in inPieces(b"one", b"two") + END:
+        copy.theirs.sendall(bytes([byte]))
+    received = b""
+    while piece := os.read(copy.output, 100):
+        received += piece
+    assert received == b"onetwo"
     copy.theirs.close()
     assert copy.end()
 
 
 def test_whenTheOtherEndIsDoneOutputEnds() -> None:
     copy = Copy()
-    copy.theirs.shutdown(socket.SHUT_WR)
+    copy.theirs.sendall(END)
     assert os.read(copy.output, 1) == b""
     copy.theirs.close()
     assert copy.end()

@@ -281,7 +281,7 @@ def test_connectBecomesTheStream(tmp_path: Path) -> None:
     connected.service.transport.write(b"answer")
     connected.flush()
     assert connected.service.received == b"question"
-    assert connected.user.received == b'{"ok": true}\nanswer'
+    assert connected.user.received == b'{"ok": true}\n\0\0\0\x06answer'
     connected.sides.end()
     connected.flush()
 
@@ -304,7 +304,7 @@ def test_inputThatEndsBeforeTheStreamIsThereEndsItToo(tmp_path: Path) -> None:
     connected.service.transport.write(b"answer")
     connected.service.transport.loseWriteConnection()
     connected.flush()
-    assert connected.user.received.endswith(b"answer")
+    assert connected.user.received.endswith(b"\0\0\0\x06answer\0\0\0\0")
     assert connected.isClosed
 
 
@@ -330,9 +330,20 @@ def test_bothWaysMayEnd(tmp_path: Path) -> None:
     connected.service.transport.write(b"answer")
     connected.service.transport.loseWriteConnection()
     connected.flush()
-    assert connected.user.received.endswith(b"answer")
+    assert connected.user.received.endswith(b"\0\0\0\x06answer\0\0\0\0")
     assert connected.isClosed
     assert connected.sides.clock.getDelayedCalls() == []
+
+
+def test_aStreamThatBreaksHasNoEnd(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.agree()
+    connected.service.transport.write(b"half of it")
+    connected.flush()
+    connected.sides.callee.stream.abortConnection()
+    connected.flush()
+    assert connected.user.received.endswith(b"half of it")
+    assert connected.user.lost is not None
 
 
 def test_aRefusedServiceIsSaid(tmp_path: Path) -> None:
