@@ -37,12 +37,14 @@ def showID(state: str, asJSON: bool) -> int:
     return 0
 
 
-def trust(state: str, name: str, peerID: str) -> None:
+def trust(state: str, name: str, peerID: str) -> str | None:
     """
     Pin a peer in the state folder.
+
+    @return: what that replaced, if anything.
     """
     try:
-        Pins.inFolder(_folder(state)).trust(name, PeerID.parse(peerID))
+        return Pins.inFolder(_folder(state)).trust(name, PeerID.parse(peerID))
     except PunchdError as error:
         raise Failed(str(error)) from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from punchd import __version__
 from punchd.cli.control import Failed, ask, isRunning, stateFolder
 
 TYPE_CHECKING = False
@@ -72,6 +73,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="punchd", description="Direct TCP connections between machines behind NATs."
     )
+    parser.add_argument("--version", action="version", version=f"punchd {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: object, text: str, facts: bool = False) -> ArgumentParser:
@@ -112,7 +114,7 @@ def _connectTo(state: str | None, target: str) -> int:
     from punchd.cli.copying import copyBothWays, leave
 
     peer, slash, service = target.partition("/")
-    if not slash or not peer or not service:
+    if not slash or not peer or not service or "/" in service:
         sys.stderr.write(f"punchd: expected PEER/SERVICE, not {target!r}\n")
         return 2
     connection, _ = begin(stateFolder(state), "connect", peer=peer, service=service)
@@ -154,9 +156,11 @@ def _trust(options: Namespace) -> int:
 
     state = stateFolder(options.state)
     if isRunning(state):
-        ask(state, "trust", name=options.name, id=options.id)
+        replaced = ask(state, "trust", name=options.name, id=options.id).get("replaced")
     else:
-        trust(state, options.name, options.id)
+        replaced = trust(state, options.name, options.id)
+    if replaced is not None:
+        sys.stderr.write(f"punchd: {replaced}\n")
     if options.json:
         showFacts({"name": options.name, "id": options.id.strip().lower()})
     return 0

@@ -72,7 +72,7 @@ def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
     )
     for peer, link in facts["links"].items():
         if link["path"] is None:
-            lines.append(f"link {peer}: no path: {link['reason'] or 'never needed'}")
+            lines.append(f"link {peer}: {link['reason'] or 'no path was needed yet'}")
         else:
             lines.append(
                 f"link {peer}: {link['path']} by {link['strategy']}, round trip "

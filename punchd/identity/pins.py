@@ -43,18 +43,26 @@ class Pins:
             ) from None
         return cls(folder, pins)
 
-    def trust(self, name: str, peerID: PeerID) -> None:
+    def trust(self, name: str, peerID: PeerID) -> str | None:
         """
         Pin C{peerID} under C{name}, in place of what had that name or that ID before.
+
+        @return: what was replaced, for the person; C{None} if nothing was.
 
         @raise ConfigurationError: when the name is not usable or the file cannot be written.
         """
         checkedName(name)
+        before, called = self._byName.get(name), self.nameOf(peerID)
         changed = {old: known for old, known in self._byName.items() if known != peerID}
         changed[name] = peerID
         table = {old: str(known) for old, known in sorted(changed.items())}
         self._folder.write(_PINS_FILE, json.dumps(table, indent=2).encode("ascii") + b"\n")
         self._byName = changed
+        if before is not None and before != peerID:
+            return f"{name} was {before.short}… until now, and is {peerID.short}… from now on"
+        if called is not None and called != name:
+            return f"the peer that was pinned as {called} is pinned as {name} from now on"
+        return None
 
     def idOf(self, name: str) -> PeerID:
         """

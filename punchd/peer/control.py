@@ -81,9 +81,9 @@ class Answers:
         """
         Pin a peer; it counts at once.
         """
-        self._pins.trust(name, PeerID.parse(id))
+        replaced = self._pins.trust(name, PeerID.parse(id))
         self._pinsChanged()
-        return {}
+        return {} if replaced is None else {"replaced": replaced}
 
     async def ping(self, peer: str) -> dict[str, Any]:
         """

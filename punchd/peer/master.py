@@ -111,7 +111,7 @@ class MasterClient(Service):
             creator, self.port.toHost(self.join.host, self.join.port, _CONNECT_TIMEOUT)
         )
         self._client = ClientService(
-            _LoggingIn(endpoint, self._converse, self._login),
+            _LoggingIn(self.join.where, endpoint, self._converse, self._login),
             Factory.forProtocol(Protocol),
             retryPolicy=backoffPolicy(
                 _FIRST_WAIT, _LONGEST_WAIT, _GROWTH, jitter=lambda: self.random.uniform(0, 1)
@@ -332,16 +332,21 @@ class MasterClient(Service):
 
 
 @implementer(IStreamClientEndpoint)
-@define
+@define(repr=False)
 class _LoggingIn:
     """
     Connects and logs in, so that the L{ClientService} sees only connections that the server lets
     in: it does not expect one to end before, and would not close one that was refused.
     """
 
+    _where: str
     _endpoint: IStreamClientEndpoint
     _converse: Callable[[], Conversation]
     _login: Callable[[Conversation], Awaitable[None]]
+
+    def __repr__(self) -> str:
+        # The client service puts this into the log.
+        return f"the server at {self._where}"
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         return Deferred.fromCoroutine(self._connect(protocolFactory))

@@ -71,7 +71,10 @@ class Sequential:
         attempt.note("4. the server tells B where A is")
         remote = await _heard(attempt, _READY)
         attempt.note(f"8. A dials B at {showAddress(remote)}, through the hole")
-        return await attempt.race(port, [remote], listening=True, retries=RETRIES)
+        racing = attempt.race(port, [remote], listening=True, retries=RETRIES)
+        # From here on it is the race that listens: it stops when the listener is in the way.
+        port.unlisten()
+        return await racing
 
     async def _runCallee(self, attempt: IAttempt) -> Outcome:
         remote = await _heard(attempt, _HERE_IS_MY_PORT)

@@ -36,7 +36,13 @@ class JoinAddress:
         if not where:
             raise ConfigurationError(f"expected HOST[:PORT][#PIN], not {text!r}")
         host, port = splitHostPort(where, MASTER_PORT)
-        return cls(host, port, PeerID.parse(pin) if hash_ else None)
+        try:
+            return cls(host, port, PeerID.parse(pin) if hash_ else None)
+        except ConfigurationError:
+            raise ConfigurationError(
+                f"{pin[:80]!r} is no server's pin: what follows '#' in a join address has 64 "
+                "hexadecimal digits"
+            ) from None
 
     @property
     def where(self) -> str:

@@ -66,7 +66,7 @@ def test_statusTellsEverythingInLines(capsys: Captured) -> None:
         "exposes web",
         "forwards 2222 to bob/ssh",
         "link bob: direct by lan, round trip 1.0 ms, 2 streams, 10 bytes in, 20 out",
-        "link carol: no path: no direct path to carol",
+        "link carol: no direct path to carol",
     ]
 
 

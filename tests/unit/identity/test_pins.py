@@ -123,3 +123,12 @@ def test_anyContentIsPinsOrAConfigurationError(content: bytes) -> None:
     except ConfigurationError:
         return
     assert isinstance(json.loads(content), dict)
+
+
+def test_whatATrustReplacesIsSaid(tmp_path: Path) -> None:
+    pins = Pins.inFolder(StateFolder.at(str(tmp_path)))
+    one, two = PeerID(b"\x01" * 32), PeerID(b"\x02" * 32)
+    assert pins.trust("bob", one) is None
+    assert pins.trust("bob", one) is None
+    assert "bob was 0101" in str(pins.trust("bob", two))
+    assert "pinned as bob" in str(pins.trust("robert", two))

@@ -44,6 +44,9 @@ class Port:
     def listen(self) -> None:
         self.listening += 1
 
+    def unlisten(self) -> None:
+        self.listening -= 1
+
 
 @define
 class Raced:
@@ -223,6 +226,15 @@ def test_theCallerDialsWhenTheCalleeIsReady() -> None:
     attempt.heard.put((b"ready", OTHER))
     (race,) = attempt.races
     assert (race.port, race.remotes, race.listening) == (port, [OTHER], True)
+
+
+def test_onceItRacesTheCallerListensOnlyAsLongAsTheRaceDoes() -> None:
+    attempt = between((PUBLIC, BEHIND), (OTHER, BEHIND2))
+    run(attempt)
+    port = Port(1, PUBLIC)
+    attempt.fresh[0].callback(port)
+    attempt.heard.put((b"ready", OTHER))
+    assert port.listening == 0
 
 
 def test_theCalleeDialsAndReportsReady() -> None:

@@ -67,7 +67,7 @@ def test_withoutXDGTheStateIsAtHome(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--name=a b", "--server=a"], "cannot be a --name"),
         (["--name=alice", "--server=a:x"], "expected HOST:PORT"),
         (["--name=alice", "--server=a:²"], "expected HOST:PORT"),
-        (["--name=alice", "--server=a#12"], "is no peer ID"),
+        (["--name=alice", "--server=a#12"], "is no server's pin"),
         ([*NEEDED, "--expose=web"], "expected --expose NAME="),
         ([*NEEDED, "--expose=w b=tcp:1"], "cannot be a name in --expose"),
         ([*NEEDED, "--forward=2222"], "expected --forward LISTEN="),
