@@ -75,8 +75,15 @@ class NoPath(PunchdError):
     @ivar outcomes: what each strategy of the plan tried, and what came of it.
     """
 
-    def __init__(self, peer: str, outcomes: tuple[Outcome, ...], reason: str = "") -> None:
+    def __init__(
+        self, peer: str, outcomes: tuple[Outcome, ...], reason: str = "", hint: str = ""
+    ) -> None:
+        """
+        @param reason: instead of what was tried.
+        @param hint: what may lie behind it.
+        """
         told = "; ".join(outcome.line() for outcome in outcomes)
-        super().__init__(f"no direct path to {peer}: {reason or told or 'nothing could be tried'}")
+        text = f"no direct path to {peer}: {reason or told or 'nothing could be tried'}"
+        super().__init__(f"{text}; {hint}" if hint else text)
         self.peer = peer
         self.outcomes = outcomes

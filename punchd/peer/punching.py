@@ -27,6 +27,7 @@ from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.attempts import MOST_RETRIES, Attempt
 from punchd.values.addresses import Address, showAddress
+from punchd.values.nat import Mapping
 from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.parties import LocalAddressPolicy, Party, Situation
 from punchd.values.plans import Plan, PlannedAttempt
@@ -234,7 +235,25 @@ class Punch:
         self._finish()
         if result is not None:
             reason = "" if self.outcomes else "no strategy that both peers have applies"
-            result.errback(NoPath(self.ticket.who, tuple(self.outcomes), reason))
+            result.errback(
+                NoPath(self.ticket.who, tuple(self.outcomes), reason, self._whatMayBeBehindIt())
+            )
+
+    def _whatMayBeBehindIt(self) -> str:
+        isCaller = self.ticket.side is Side.CALLER
+        own = self.situation.caller if isCaller else self.situation.callee
+        symmetric = [
+            whose
+            for whose, party in (("our NAT is", own), (f"{self.ticket.who}'s NAT is", self.other))
+            if party.offer.mapping not in (None, Mapping.ENDPOINT_INDEPENDENT)
+        ]
+        if not symmetric:
+            return ""
+        whose = symmetric[0] if len(symmetric) == 1 else "both NATs are"
+        return (
+            f"{whose} symmetric (every destination sees another port), which can only be crossed "
+            "toward a peer without a NAT, or behind one that does not filter by port"
+        )
 
     # Connections.
 

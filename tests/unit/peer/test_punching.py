@@ -18,7 +18,9 @@ from punchd.link.punched import PunchedConnection
 from punchd.peer.attempts import MOST_REMOTES, MOST_RETRIES, Attempt
 from punchd.peer.punching import GRACE
 from punchd.values.addresses import makeAddress
+from punchd.values.nat import Mapping
 from punchd.values.outcomes import Outcome, Result, Way
+from punchd.values.parties import Offer, Party, Situation
 from punchd.values.plans import Plan, PlannedAttempt
 from punchd.wire.preamble import Side
 from tests.unit.link.pairs import makeTicket
@@ -68,6 +70,25 @@ def test_aStrategyIsCancelledAtItsDeadline() -> None:
 def test_whenNothingAppliesThereIsNoPathAtOnce() -> None:
     error = noPath(caller())
     assert "no strategy that both peers have applies" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        (None, Mapping.ENDPOINT_INDEPENDENT, ""),
+        (Mapping.ADDRESS_AND_PORT_DEPENDENT, None, "our NAT is symmetric"),
+        (None, Mapping.ADDRESS_AND_PORT_DEPENDENT, "bob's NAT is symmetric"),
+        (Mapping.ADDRESS_DEPENDENT, Mapping.ADDRESS_DEPENDENT, "both NATs are symmetric"),
+    ],
+)
+def test_aSymmetricNatIsNamedWhereThereIsNoPath(
+    ours: Mapping | None, theirs: Mapping | None, said: str
+) -> None:
+    situation = Situation(Party(HERE, Offer(ours)), Party(THERE, Offer(theirs)))
+    side = PunchOf(Side.CALLER, Clock(), [], situation=situation).run()
+    text = str(noPath(side))
+    assert said in text
+    assert ("symmetric" in text) is bool(said)
 
 
 def test_whenAllHaveFailedThereIsNoPathWithAllOutcomes() -> None:
