@@ -51,6 +51,13 @@ class AllowList:
         services = self._rules.get(name, frozenset())
         return services is None or service in services
 
+    def strangers(self) -> list[str]:
+        """
+        Names in rules under which nobody is pinned: perhaps misspelt, perhaps yet to come.
+        """
+        known = {pin.name for pin in self._pins}
+        return sorted(name for name in self._rules if name not in known)
+
     def admitted(self) -> frozenset[PeerID]:
         """
         Everybody whom L{admits} admits.

@@ -171,6 +171,13 @@ class PunchdPeer(Service):
             client.startService()
         for text, _, target in self._forwards:
             self.punches.note(f"forwards {text} to {target.peer}/{target.service}")
+        missing = {target.peer for _, _, target in self._forwards} - {pin.name for pin in self.pins}
+        for name in sorted(missing):
+            self.punches.note(
+                f"a forward leads to {name}, but nobody is pinned under that name yet"
+            )
+        for name in self._policy.strangers():
+            self.punches.note(f"--allow names {name}, but nobody is pinned under that name yet")
 
     def _listen(self, listening: Deferred[IListeningPort], what: str) -> None:
         failures: list[Any] = []

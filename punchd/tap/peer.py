@@ -114,6 +114,8 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
     exposures = {}
     for text in many["expose"]:
         service, description = parseNamed(text, "--expose")
+        if service in exposures:
+            raise ConfigurationError(f"--expose {service} is given twice: give each its own name")
         exposures[service] = _endpoint(clientFromString, reactor, description, "--expose")
     forwards = []
     for text in many["forward"]:

@@ -107,3 +107,10 @@ def test_aNameAndARestAreTakenApart() -> None:
 def test_whatIsNoNameAndRestIsAConfigurationError(text: str) -> None:
     with pytest.raises(ConfigurationError, match="--expose"):
         parseNamed(text, "--expose")
+
+
+def test_rulesForNobodyWeKnowAreTold(pins: Pins) -> None:
+    assert AllowList.parse(pins, ["bob", "carrol", "alicia=ssh"]).strangers() == [
+        "alicia",
+        "carrol",
+    ]

@@ -192,3 +192,10 @@ def test_whatDoesNotFitTogetherIsAConfigurationError(
     clock: Any = Clock()
     with pytest.raises(ConfigurationError, match=reason):
         makePeer(options, clock)
+
+
+def test_aServiceIsExposedOnce(tmp_path: Path) -> None:
+    twice = ["--expose=web=tcp:localhost:80", "--expose=web=tcp:localhost:81"]
+    clock: Any = Clock()
+    with pytest.raises(ConfigurationError, match="given twice"):
+        makePeer(parsed(*NEEDED, f"--state={tmp_path}", *twice), clock)
