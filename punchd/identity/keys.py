@@ -10,6 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -82,14 +83,13 @@ def loadKey(pem: bytes, where: str) -> PrivateKey:
     return key
 
 
-def peerIDOf(publicKey: object) -> PeerID:
+def peerIDOf(publicKey: PublicKeyTypes) -> PeerID:
     """
     The ID that belongs to a public key of the C{cryptography} library.
     """
-    der: bytes = publicKey.public_bytes(  # type: ignore[attr-defined]
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    return PeerID.ofPublicKey(
+        publicKey.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
-    return PeerID.ofPublicKey(der)
 
 
 def peerIDOfCertificate(certificate: x509.Certificate) -> PeerID:
