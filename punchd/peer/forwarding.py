@@ -44,9 +44,6 @@ class Target:
             raise ConfigurationError(f"expected PEER/SERVICE, not {text!r}")
         return cls(checkedName(peer, "peer"), checkedName(service, "service"))
 
-    def __str__(self) -> str:
-        return f"{self.peer}/{self.service}"
-
 
 def parseForward(text: str) -> tuple[str, Target]:
     """
