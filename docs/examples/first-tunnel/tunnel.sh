@@ -2,7 +2,8 @@
 # The tutorial "Your first tunnel", as one program: docs/tutorial/first-tunnel.rst shows its parts.
 set -eu
 cd "$(mktemp -d)"
-trap 'kill $web; for pid in ./*.pid; do kill "$(cat "$pid")"; done 2>/dev/null || true' EXIT
+# What is still there when it ends, by whichever way it ends.
+trap 'kill ${web:-} $(cat ./*.pid 2>/dev/null) 2>/dev/null || true' EXIT
 
 # [service]
 mkdir site && echo "Hello from behind the NAT" > site/hello.txt
