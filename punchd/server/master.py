@@ -21,7 +21,14 @@ from zope.interface import implementer
 
 from punchd.errors import ProtocolViolation
 from punchd.identity.certificates import Credentials
-from punchd.identity.tls import ConnectionCreator, Verdict, anybody, makeContext, verdictOf
+from punchd.identity.tls import (
+    ConnectionCreator,
+    SharedSession,
+    Verdict,
+    anybody,
+    makeContext,
+    verdictOf,
+)
 from punchd.net.pacing import Allowance
 from punchd.server.conversation import Conversation, Exchange, Stage
 from punchd.server.gate import CLOSING_PATIENCE, Gate
@@ -66,6 +73,7 @@ class MasterConnection(BoundedAMP):
             self._drop("speaks TLS, but not this protocol (ALPN)")
             return
         self._conversation.peerID = verdictOf(self.transport).peerID
+        self._gate.session.replaceThatOf(self.transport.getHandle())
         self.transport.registerProducer(self, True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -174,6 +182,8 @@ class MasterConnection(BoundedAMP):
 class MasterGate(Gate):
     """
     The factory of master connections.
+
+    @ivar session: what their TLS connections keep in place of their own.
     """
 
     def __init__(
@@ -187,6 +197,7 @@ class MasterGate(Gate):
     ) -> None:
         super().__init__(clock=clock, strangers=strangers, complaints=complaints)
         self._exchange = exchange
+        self.session = SharedSession()
         creator = ConnectionCreator(makeContext(credentials, MASTER_ALPN, lean=True), _anyVerdict)
         self._tls = TLSMemoryBIOFactory(creator, False, Factory(), clock)
 

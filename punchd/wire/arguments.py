@@ -4,6 +4,7 @@ AMP arguments for punchd's values. Each bounds what it accepts.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from twisted.protocols import amp
@@ -151,7 +152,13 @@ class StrategyVersion(amp.Argument):
         return f"{inObject[0]}/{inObject[1]}".encode("ascii")
 
     def fromString(self, inString: bytes) -> tuple[str, int]:
-        name, slash, version = inString.partition(b"/")
-        if not slash or not version.isdigit() or len(version) > 4:
-            raise ProtocolViolation(f"a bad strategy: {inString[:80]!r}")
-        return Name().fromString(name), int(version)
+        return _strategyVersion(inString)
+
+
+# A server hears the same few from all of its peers, and keeps them for each.
+@lru_cache(maxsize=256)
+def _strategyVersion(packed: bytes) -> tuple[str, int]:
+    name, slash, version = packed.partition(b"/")
+    if not slash or not version.isdigit() or len(version) > 4:
+        raise ProtocolViolation(f"a bad strategy: {packed[:80]!r}")
+    return Name().fromString(name), int(version)

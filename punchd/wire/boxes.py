@@ -26,6 +26,12 @@ MAX_KEYS = 32
 #: The longest tag of a question: it comes back in the answer, whether or not that is read.
 MAX_TAG = 64
 
+_FOR_DESCRIPTORS = (
+    "_descriptors",
+    "_getDescriptor",
+    "_sendingDescriptorCounter",
+    "_receivingDescriptorCounter",
+)
 
 _LINE = Line()
 
@@ -46,6 +52,9 @@ class BoundedAMP(amp.AMP):
         onBox: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(locator=locator)
+        # What AMP passes file descriptors on UNIX sockets with; a server has thousands of these.
+        for unused in _FOR_DESCRIPTORS:
+            self.__dict__.pop(unused, None)
         self.onViolation = onViolation
         self.onBox = onBox
         self._boxBytes = 0

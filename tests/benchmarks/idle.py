@@ -26,10 +26,13 @@ from punchd.identity.certificates import selfSigned
 from punchd.identity.keys import Identity
 from punchd.identity.tls import ConnectionCreator, Verdict, makeContext, onlyPeer
 from punchd.peer.conversation import Call, Conversation, Greeting
+from punchd.plugin import loadStrategies, strategyMakers
+from punchd.strategies.planning import preferred
 from punchd.testing.daemons import program
-from punchd.values.addresses import Address
+from punchd.values.addresses import Address, makeAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.parties import Offer
+from punchd.values.peers import PeerID
 from punchd.wire.versions import MASTER_ALPN
 
 #: Logins under way at a time: fewer than the server allows strangers from one address.
@@ -120,8 +123,16 @@ async def _login(reactor: Any, address: JoinAddress, number: int) -> Conversatio
     factory.noisy = False
     protocol: Any = await wrapClientTLS(creator, endpoint).connect(factory)
     conversation: Conversation = protocol.conversation
-    await conversation.login(lambda _: Greeting(f"peer{number}", frozenset(), Offer()))
+    # What a peer of a small family says.
+    friends = frozenset({PeerID(bytes([one] * 32)) for one in range(3)})
+    offer = Offer(hosts=(makeAddress(source, 0),), strategies=_strategies())
+    await conversation.login(lambda _: Greeting(f"peer{number}", friends, offer))
     return conversation
+
+
+def _strategies() -> tuple[tuple[str, int], ...]:
+    strategies = loadStrategies(strategyMakers())
+    return tuple((name, strategies[name].version) for name in preferred(list(strategies)))
 
 
 def _memory(pid: int) -> int:

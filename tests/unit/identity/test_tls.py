@@ -20,9 +20,11 @@ from zope.interface.verify import verifyObject
 
 from punchd.errors import ConfigurationError, NotTrusted
 from punchd.identity.certificates import Credentials, selfSigned
+from punchd.identity.keys import peerIDOfCertificate
 from punchd.identity.tls import (
     ConnectionCreator,
     Judge,
+    SharedSession,
     Verdict,
     anybody,
     makeContext,
@@ -36,6 +38,7 @@ from tests.unit.net.memory import HERE, Pair
 
 ALICE = makeIdentity()
 BOB = makeIdentity()
+CAROL = makeIdentity()
 ALPN = b"punchd-test/1"
 
 _ROOT = Authority()
@@ -60,6 +63,7 @@ class Handshake:
         clientALPN: bytes = ALPN,
         roots: Path | str | None = None,
         name: str | None = None,
+        serverContext: SSL.Context | None = None,
     ) -> None:
         self.clock = Clock()
         self.verdicts = (Verdict(clientJudge), Verdict(serverJudge))
@@ -71,7 +75,8 @@ class Handshake:
                 name,
             ),
             ConnectionCreator(
-                makeContext(server or selfSigned(BOB), ALPN), lambda: self.verdicts[1]
+                serverContext or makeContext(server or selfSigned(BOB), ALPN),
+                lambda: self.verdicts[1],
             ),
         ]
         self.users = (User(), User())
@@ -159,6 +164,57 @@ def test_aCertificateOutsideItsTimeIsNotTrusted(days: int) -> None:
     assert refusal is not None
     assert "expired or not yet valid" in refusal
     assert handshake.heard == [b"", b""]
+
+
+def serverSide(handshake: Handshake) -> SSL.Connection:
+    connection: SSL.Connection = handshake.users[1].transport.getHandle()
+    return connection
+
+
+def test_sharingASessionLetsGoOfTheOtherSidesCertificate() -> None:
+    context = makeContext(selfSigned(BOB), ALPN)
+    shared, first = SharedSession(), Handshake(serverContext=context)
+    second = Handshake(client=Plain(credentials=selfSigned(CAROL)), serverContext=context)
+    for handshake in (first, second):
+        shared.replaceThatOf(serverSide(handshake))
+    kept = serverSide(second).get_peer_certificate()
+    assert kept is not None
+    assert peerIDOfCertificate(kept.to_cryptography()) == ALICE.peerID
+    # The verdicts are what was proven.
+    assert first.verdicts[1].peerID == ALICE.peerID
+    assert second.verdicts[1].peerID == CAROL.peerID
+
+
+def test_bytesGoOnAfterASessionIsShared() -> None:
+    context = makeContext(selfSigned(BOB), ALPN)
+    shared = SharedSession()
+    handshakes = [Handshake(serverContext=context) for _ in range(2)]
+    for handshake in handshakes:
+        shared.replaceThatOf(serverSide(handshake))
+    for handshake in handshakes:
+        for user in handshake.users:
+            user.transport.write(b", and another")
+        handshake.pair.flush()
+        assert handshake.heard == [b"a secret, and another"] * 2
+
+
+def test_aSharedSessionOutlivesWhoeverSendsGarbage() -> None:
+    context = makeContext(selfSigned(BOB), ALPN)
+    shared = SharedSession()
+    handshakes = [Handshake(serverContext=context) for _ in range(2)]
+    for handshake in handshakes:
+        shared.replaceThatOf(serverSide(handshake))
+    broken, whole = handshakes
+    # A record that nobody has encrypted: the server answers with an alert, and ends.
+    broken.pair.two.protocol.dataReceived(b"\x17\x03\x03\x00\x20" + bytes(32))
+    broken.pair.flush()
+    assert broken.users[1].lost is not None
+    later = Handshake(serverContext=context)
+    shared.replaceThatOf(serverSide(later))
+    for handshake in (whole, later):
+        handshake.users[0].transport.write(b"!")
+        handshake.pair.flush()
+        assert handshake.users[1].received == b"a secret!"
 
 
 @implementer(IOpenSSLClientConnectionCreator)
