@@ -115,6 +115,24 @@ class IAttempt(Interface):
         @raise punchd.errors.Unreachable: when the assist service does not answer.
         """
 
+    def ordinaryPort() -> HeldPort:
+        """
+        Another port, which nobody has observed. It is closed when the attempt is over.
+
+        @raise punchd.errors.Unreachable: when none is to be had.
+        """
+
+    def leasedPort() -> HeldPort | None:
+        """
+        The port to which this side's router lets anybody in who dials the address that this side's
+        offer names as mapped; C{None} if there is no lease.
+        """
+
+    def ipv6Port() -> HeldPort | None:
+        """
+        The port that this side's offer names as its IPv6 candidate; C{None} if it names none.
+        """
+
     def race(
         port: HeldPort, remotes: Sequence[Address], listening: bool, retries: int = ...
     ) -> Deferred[Outcome]:
@@ -123,6 +141,19 @@ class IAttempt(Interface):
 
         Each connection made is authenticated. The Deferred fires when C{retries} are used up on
         every remote and nothing is open any more; after a success it is cancelled from outside.
+        """
+
+    def spray(
+        remotes: Sequence[Address], port: HeldPort | None = None, patience: float = ...
+    ) -> Deferred[Outcome]:
+        """
+        Dial each of C{remotes} once, all at the same moment: from C{port}, or each from a new port
+        of its own. For guessing ports: what one socket costs counts.
+
+        Only hosts are dialled that the server has observed the other side at in this introduction,
+        and no more sockets than the budget allows; the rest is left out, and the timeline says so.
+
+        @param patience: seconds after which a socket that heard nothing is given up.
         """
 
     def tell(body: bytes, port: HeldPort | None = None) -> Deferred[Any]:

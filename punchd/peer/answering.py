@@ -4,7 +4,7 @@ The callee's side of introductions, and the services behind it.
 
 from __future__ import annotations
 
-from attrs import define, evolve
+from attrs import define
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -19,7 +19,7 @@ from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
 from punchd.peer.punches import Punches
 from punchd.values.addresses import Address, showAddress
-from punchd.values.parties import Party, Situation, hostsFor
+from punchd.values.parties import Situation
 from punchd.values.peers import PeerID
 from punchd.wire.frames import FULL_DATA
 from punchd.wire.preamble import Side
@@ -99,16 +99,13 @@ class Answering:
             raise Refused("that is no address for this peer to dial")
         if self._punches.find(call.session) is not None:
             raise Refused("that introduction is under way")
-        offer = client.offerFor(self._punches.offer, client.port)
-        told = hostsFor(offer.hosts, call.own, call.other.reflexive)
-        own = Party(call.own, evolve(offer, hosts=told))
         punch = self._punches.make(
             client,
             Side.CALLEE,
             call.session,
             peerID,
             peer,
-            Situation(caller=call.other, callee=own),
+            Situation(caller=call.other, callee=call.own),
             client.port,
         )
         client.usedToward[peerID] += 1

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
@@ -20,9 +20,9 @@ from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
 from punchd.peer.punches import Punches
 from punchd.values.addresses import showAddress
-from punchd.values.parties import Party, Situation, hostsFor
+from punchd.values.parties import Party, Situation
 from punchd.values.peers import PeerID
-from punchd.wire.commands import Introduce, offerFrom
+from punchd.wire.commands import OWN, Introduce, offerArguments, offerFrom
 from punchd.wire.preamble import Side
 
 #: Introductions that may be tried for one stream: a second one from a fresh port, when the server
@@ -131,8 +131,7 @@ class Connecting:
                 Introduce,
                 peer=peerID,
                 token=port.token,
-                hosts=list(offer.hosts),
-                strategies=list(offer.strategies),
+                **offerArguments(offer),
             )
             other = Party(answer["reflexive"], offerFrom(answer))
             if not client.policy.allowsReflexive(other.reflexive):
@@ -141,8 +140,7 @@ class Connecting:
                     "for us to dial"
                 )
             # What the other side was told of us; both must plan from the same values.
-            told = hostsFor(offer.hosts, answer["own"], other.reflexive)
-            own = Party(answer["own"], evolve(offer, hosts=told))
+            own = Party(answer["own"], offerFrom(answer, OWN))
             punch = self._punches.make(
                 client, Side.CALLER, answer["session"], peerID, peer, Situation(own, other), port
             )

@@ -25,6 +25,7 @@ from punchd.values.parties import Offer, Party
 from punchd.values.peers import PeerID
 from punchd.wire.boxes import BoundedAMP
 from punchd.wire.commands import (
+    OWN,
     Assist,
     Farewell,
     Hello,
@@ -61,12 +62,12 @@ class Call:
     """
     An introduction, as it reaches the callee.
 
-    @ivar own: how the server sees our port.
+    @ivar own: how the server sees our port, and what the caller is told of us.
     """
 
     session: bytes
     caller: PeerID
-    own: Address
+    own: Party
     other: Party
 
 
@@ -253,7 +254,14 @@ class Conversation(amp.CommandLocator):
         """
         if not self._calls.take():
             raise Refused("too many introductions at a time")
-        self._listener.called(Call(session, caller, own, Party(reflexive, offerFrom(offer))))
+        self._listener.called(
+            Call(
+                session,
+                caller,
+                own=Party(own, offerFrom(offer, OWN)),
+                other=Party(reflexive, offerFrom(offer)),
+            )
+        )
         return {}
 
     @Told.responder

@@ -38,7 +38,7 @@ from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
 from punchd.peer.ports import FreshPorts, inBackground
 from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.values.joining import JoinAddress
-from punchd.values.nat import Mapping
+from punchd.values.nat import UNKNOWN, Mapping, NatBehaviour
 from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
 from punchd.values.peers import PeerID
 from punchd.wire.commands import Assist, Report, Tell, Update, offerArguments
@@ -85,7 +85,7 @@ class MasterClient(Service):
         self.welcome: Welcome | None = None
         self.problem: str | None = None
         self.usedToward: Counter[PeerID] = Counter()
-        self.mapping: Mapping | None = None
+        self.nat = UNKNOWN
         self._reactor = reactor
         self._context = context
         self._arrivals = arrivals
@@ -223,7 +223,7 @@ class MasterClient(Service):
         C{offer} with what only this connection knows, for a port of ours.
         """
         hosts = tuple(makeAddress(host, port.number) for host in self._hosts)
-        return evolve(offer, hosts=hosts, mapping=self.mapping)
+        return evolve(offer, hosts=hosts, nat=self.nat)
 
     def update(self) -> None:
         """
@@ -251,7 +251,10 @@ class MasterClient(Service):
             same = port.observed == second
         finally:
             self.release(port)
-        self.mapping = Mapping.ENDPOINT_INDEPENDENT if same else Mapping.ADDRESS_AND_PORT_DEPENDENT
+        self.nat = NatBehaviour(
+            Mapping.ENDPOINT_INDEPENDENT if same else Mapping.ADDRESS_AND_PORT_DEPENDENT,
+            fromOneAddress=True,
+        )
         if conversation is self._conversation:
             self.update()
 

@@ -27,7 +27,6 @@ from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.attempts import MOST_RETRIES, Attempt
 from punchd.values.addresses import Address, showAddress
-from punchd.values.nat import Mapping
 from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.parties import LocalAddressPolicy, Party, Situation
 from punchd.values.plans import Plan, PlannedAttempt
@@ -245,7 +244,7 @@ class Punch:
         symmetric = [
             whose
             for whose, party in (("our NAT is", own), (f"{self.ticket.who}'s NAT is", self.other))
-            if party.offer.mapping not in (None, Mapping.ENDPOINT_INDEPENDENT)
+            if party.offer.nat.isSymmetric
         ]
         if not symmetric:
             return ""

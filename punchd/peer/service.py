@@ -272,13 +272,13 @@ class PunchdPeer(Service):
 
 
 def _describeClient(client: MasterClient) -> dict[str, Any]:
-    welcome = client.welcome
+    welcome, mapping = client.welcome, client.nat.mapping
     return {
         "server": str(client.join),
         "connected": client.isConnected,
         "problem": client.problem,
         "observed": None if welcome is None else showAddress(welcome.observed),
-        "mapping": None if client.mapping is None else client.mapping.value,
+        "mapping": None if mapping is None else mapping.value,
         "rtt": None if client.roundTrip is None else round(client.roundTrip, 6),
     }
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
@@ -200,10 +201,12 @@ class Conversation(amp.CommandLocator):
         clock.callLater(0, self.ping)
 
     @Update.responder
-    def _update(self, accepts: frozenset[PeerID], **offer: Any) -> dict[str, Any]:
+    def _update(
+        self, accepts: frozenset[PeerID], ipv6token: bytes | None, **offer: Any
+    ) -> dict[str, Any]:
         session = self._registered()
+        session.offer = self._offered(session, offer, ipv6token)
         session.accepts = accepts
-        session.offer = kept(offerFrom(offer), self.observed)
         return {}
 
     @Tokens.responder
@@ -217,13 +220,25 @@ class Conversation(amp.CommandLocator):
         self,
         peer: PeerID,
         token: bytes | None,
-        hosts: list[Address],
-        strategies: list[tuple[str, int]],
+        ipv6token: bytes | None,
+        **offer: Any,
     ) -> Deferred[dict[str, Any]]:
         session = self._registered()
         reflexive = self._observed(session, token) or self.observed
-        offer = Offer(session.offer.mapping, tuple(hosts), tuple(strategies))
-        return self.exchange.introductions.introduce(session, peer, reflexive, offer)
+        said = self._offered(session, offer, ipv6token)
+        return self.exchange.introductions.introduce(session, peer, reflexive, said)
+
+    def _offered(
+        self, session: Session, arguments: dict[str, Any], ipv6token: bytes | None
+    ) -> Offer:
+        """
+        What a peer says of itself, with what the server knows of its addresses.
+        """
+        ipv6 = self._observed(session, ipv6token)
+        if not isinstance(ipv6, IPv6Address):
+            ipv6 = None
+        offer = kept(offerFrom(arguments), self.observed, session.proven)
+        return evolve(offer, ipv6=ipv6)
 
     @Tell.responder
     def _tell(

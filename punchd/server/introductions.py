@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -25,8 +25,8 @@ from punchd.values.addresses import Address, showAddress
 from punchd.values.happenings import Happening
 from punchd.values.parties import Offer, hostsFor
 from punchd.values.peers import PeerID
+from punchd.wire.commands import OWN, Told, toldArguments
 from punchd.wire.commands import Introduction as IntroductionCommand
-from punchd.wire.commands import Told, offerArguments
 from punchd.wire.preamble import SESSION_LENGTH
 
 #: Seconds after which an introduction is over in any case.
@@ -244,18 +244,22 @@ class Introductions:
         self, introduction: Introduction, reflexive: Address, offer: Offer
     ) -> Deferred[dict[str, Any]]:
         caller, callee = introduction.caller, introduction.callee
+        calleeOffer = _told(callee.offer, callee.observed, reflexive)
+        callerOffer = _told(offer, reflexive, callee.observed)
         toCaller = {
             "session": introduction.session,
             "own": reflexive,
             "reflexive": callee.observed,
-            **offerArguments(_told(callee.offer, callee.observed, reflexive)),
+            **toldArguments(calleeOffer),
+            **toldArguments(callerOffer, OWN),
         }
         toCallee = {
             "session": introduction.session,
             "caller": caller.peerID,
             "own": callee.observed,
             "reflexive": reflexive,
-            **offerArguments(_told(offer, reflexive, callee.observed)),
+            **toldArguments(callerOffer),
+            **toldArguments(calleeOffer, OWN),
         }
         waits = holdBack(caller.oneWay, callee.oneWay)
         held = ""
@@ -337,7 +341,7 @@ class Introductions:
 
 
 def _told(offer: Offer, own: Address, other: Address) -> Offer:
-    return Offer(offer.mapping, hostsFor(offer.hosts, own, other), offer.strategies)
+    return evolve(offer, hosts=hostsFor(offer.hosts, own, other))
 
 
 def _unknown(peerID: PeerID, callerID: PeerID) -> UnknownPeer:

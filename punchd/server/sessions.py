@@ -4,9 +4,10 @@ The peers that are logged in.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.protocols import amp
 
 from punchd.net.pacing import Allowance
@@ -56,6 +57,7 @@ class Session:
 
     @ivar observed: the address that the server sees its master connection come from.
     @ivar accepts: whose introductions it takes.
+    @ivar proven: where the server has dialled the peer beside C{observed}, and found it.
     @ivar introducing: how often it may ask for introductions; C{None} until it does.
     @ivar calls: how often each peer that it accepts may be introduced to it.
     """
@@ -67,6 +69,7 @@ class Session:
     offer: Offer
     accepts: frozenset[PeerID]
     heardAt: float
+    proven: frozenset[Address] = frozenset()
     introducing: Allowance | None = None
     calls: dict[PeerID, Allowance] = field(factory=dict)
     _pings: int = field(default=0, init=False)
@@ -148,10 +151,11 @@ class Population:
         return len(self._sessions)
 
 
-def kept(offer: Offer, observed: Address) -> Offer:
+def kept(offer: Offer, observed: Address, proven: Collection[Address] = ()) -> Offer:
     """
-    What the server keeps of an offer: no host candidate that could make it send anybody to a third
-    party.
+    What the server keeps of an offer: no address that could make it send anybody to a third party.
+
+    @param proven: where the server has dialled the peer, and found it.
     """
     hosts = dict.fromkeys(
         host
@@ -159,4 +163,5 @@ def kept(offer: Offer, observed: Address) -> Offer:
         if isShareableHost(host)
         or (host.host == observed.host and scopeOf(host) is not Scope.NEVER)
     )
-    return Offer(offer.mapping, tuple(hosts), offer.strategies)
+    mapped = tuple(address for address in dict.fromkeys(offer.mapped) if address in proven)
+    return evolve(offer, hosts=tuple(hosts), mapped=mapped)

@@ -15,7 +15,6 @@ from zope.interface import implementer
 
 from punchd.interfaces import IAttempt, IStrategy
 from punchd.values.addresses import showAddress
-from punchd.values.nat import Mapping
 from punchd.values.outcomes import Outcome
 from punchd.values.parties import Situation
 from punchd.values.plans import Consideration
@@ -50,8 +49,7 @@ class Simultaneous:
         # meet a listener. Without a NAT of our own, a listener costs nothing and saves a round
         # trip. Otherwise there must be none: behind some NATs its answer to a SYN that comes
         # between two tries blocks the address (see the explanation of hole punching).
-        dependent = other.offer.mapping not in (None, Mapping.ENDPOINT_INDEPENDENT)
-        listening = own.hasNoNat or dependent
+        listening = own.hasNoNat or other.offer.nat.isSymmetric
         attempt.note(
             f"dials {showAddress(other.reflexive)} at the GO" + (", and listens" * listening)
         )

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from attrs import frozen
+
 
 class Mapping(Enum):
     """
@@ -35,3 +37,82 @@ class Unsolicited(Enum):
     DROP = "drop"
     RESET = "reset"
     ICMP = "icmp"
+
+
+class Allocation(Enum):
+    """
+    Which outside port a NAT gives to a new mapping (RFC 4787, 4.2; RFC 7857, 3).
+    """
+
+    PRESERVING = "preserving"
+    """The inside port itself, where it is free."""
+
+    COUNTING = "counting"
+    """A fixed number of ports after the mapping before."""
+
+    RANDOM = "random"
+    """One that nobody can tell beforehand."""
+
+
+@frozen
+class NatBehaviour:
+    """
+    What stands in front of a peer does, as far as is known: what a plan depends on.
+
+    C{None} is what nobody knows yet, and may be anything.
+
+    @ivar delta: of a counting NAT: the ports from one mapping to the next; else 0.
+    @ivar fromOneAddress: whether the server has looked from one address only, so that
+        C{ENDPOINT_INDEPENDENT} mapping may be address-dependent, and C{ADDRESS_DEPENDENT} filtering
+        endpoint-independent.
+    """
+
+    mapping: Mapping | None = None
+    filtering: Filtering | None = None
+    unsolicited: Unsolicited | None = None
+    allocation: Allocation | None = None
+    delta: int = 0
+    fromOneAddress: bool = False
+
+    @property
+    def isSymmetric(self) -> bool:
+        """
+        Whether each remote is shown another port than the server saw.
+        """
+        return self.mapping not in (None, Mapping.ENDPOINT_INDEPENDENT)
+
+    @property
+    def isPredictable(self) -> bool:
+        """
+        Whether the next mapping's port can be told from the one before.
+        """
+        return self.allocation is Allocation.COUNTING and self.delta != 0
+
+    @property
+    def isOpen(self) -> bool:
+        """
+        Whether anybody may dial the address that the server observed.
+        """
+        return not self.isSymmetric and self.filtering is Filtering.ENDPOINT_INDEPENDENT
+
+    @property
+    def filtersPorts(self) -> bool:
+        """
+        Whether nobody comes in from a port that was not dialled before.
+        """
+        return self.filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT
+
+    @property
+    def kind(self) -> str:
+        """
+        The behaviour as one word, for telling kinds of NAT apart.
+        """
+        words = [
+            "?" if one is None else one.value
+            for one in (self.mapping, self.filtering, self.unsolicited, self.allocation)
+        ]
+        return "/".join(words)
+
+
+#: Of a peer that does not know yet what stands in front of it.
+UNKNOWN = NatBehaviour()

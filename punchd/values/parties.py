@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from attrs import field, frozen
 
 from punchd.values.addresses import Address, Scope, scopeOf
-from punchd.values.nat import Mapping
+from punchd.values.nat import UNKNOWN, NatBehaviour
 
 
 @frozen
@@ -17,14 +17,19 @@ class Offer:
     """
     What a peer says of itself to the master, before anybody asks for it.
 
-    @ivar mapping: what its NAT does, as far as it knows; C{None} before it knows.
+    @ivar nat: what stands in front of it does, as far as it knows.
     @ivar hosts: its host candidates (RFC 8445): its own addresses, not what a NAT makes of them.
     @ivar strategies: names and versions, best first.
+    @ivar mapped: addresses that its router has leased to it, where anybody may dial it; the server
+        passes on those that it has dialled itself.
+    @ivar ipv6: a port of its own at a global IPv6 address, as the server observed it.
     """
 
-    mapping: Mapping | None = None
+    nat: NatBehaviour = UNKNOWN
     hosts: tuple[Address, ...] = ()
     strategies: tuple[tuple[str, int], ...] = ()
+    mapped: tuple[Address, ...] = ()
+    ipv6: Address | None = None
 
 
 @frozen

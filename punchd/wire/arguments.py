@@ -4,6 +4,7 @@ AMP arguments for punchd's values. Each bounds what it accepts.
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,6 @@ from twisted.protocols import amp
 
 from punchd.errors import ConfigurationError, ProtocolViolation
 from punchd.values.addresses import Address, packAddress, unpackAddress
-from punchd.values.nat import Mapping
 from punchd.values.peers import PeerID, checkedName
 
 _DIGEST_LENGTH = 32
@@ -130,17 +130,21 @@ class Few(amp.ListOf):
         return found
 
 
-class MappingKind(amp.Argument):
+class Word(amp.Argument):
     """
-    A L{Mapping} by its RFC word; an unknown word is as good as none.
+    A member of an enum, by its value; a word that is not known is as good as none.
     """
 
-    def toString(self, inObject: Mapping) -> bytes:
-        return inObject.value.encode("ascii")
+    def __init__(self, words: type[Enum], optional: bool = False) -> None:
+        super().__init__(optional=optional)
+        self._known = {member.value.encode("ascii"): member for member in words}
 
-    def fromString(self, inString: bytes) -> Mapping | None:
-        known = {mapping.value.encode("ascii"): mapping for mapping in Mapping}
-        return known.get(inString)
+    def toString(self, inObject: Enum) -> bytes:
+        word: str = inObject.value
+        return word.encode("ascii")
+
+    def fromString(self, inString: bytes) -> Enum | None:
+        return self._known.get(inString)
 
 
 class StrategyVersion(amp.Argument):

@@ -21,7 +21,7 @@ from punchd.wire.commands import ERRORS, FATAL
 MAX_BOX = 48 * 1024
 
 #: Elements of a box.
-MAX_KEYS = 32
+MAX_KEYS = 48
 
 #: The longest tag of a question: it comes back in the answer, whether or not that is read.
 MAX_TAG = 64

@@ -18,6 +18,7 @@ from punchd.errors import (
     UnknownPeer,
     Unreachable,
 )
+from punchd.values.nat import Allocation, Filtering, Mapping, NatBehaviour, Unsolicited
 from punchd.values.parties import Offer
 from punchd.wire.arguments import (
     ID,
@@ -25,16 +26,18 @@ from punchd.wire.arguments import (
     Few,
     IDs,
     Line,
-    MappingKind,
     Name,
     StrategyVersion,
     Where,
+    Word,
 )
 from punchd.wire.observing import TOKEN_LENGTH
 from punchd.wire.preamble import SESSION_LENGTH
 
-#: How many host candidates a peer may name, how many strategies, how many tokens it gets at a time.
+#: How many host candidates a peer may name, how many leased addresses, how many strategies, and how
+#: many tokens it gets at a time.
 MOST_HOSTS = 8
+MOST_MAPPED = 4
 MOST_STRATEGIES = 32
 MOST_TOKENS = 8
 
@@ -57,32 +60,88 @@ FATAL: dict[type[Exception], bytes] = {
     ProtocolViolation: b"PROTOCOL_VIOLATION",
 }
 
-_OFFER: list[tuple[bytes, amp.Argument]] = [
-    (b"hosts", Few(Where(), MOST_HOSTS)),
-    (b"mapping", MappingKind(optional=True)),
-    (b"strategies", Few(StrategyVersion(), MOST_STRATEGIES)),
+
+def _offer(prefix: bytes = b"") -> list[tuple[bytes, amp.Argument]]:
+    return [
+        (prefix + b"hosts", Few(Where(), MOST_HOSTS)),
+        (prefix + b"mapping", Word(Mapping, optional=True)),
+        (prefix + b"filtering", Word(Filtering, optional=True)),
+        (prefix + b"unsolicited", Word(Unsolicited, optional=True)),
+        (prefix + b"allocation", Word(Allocation, optional=True)),
+        (prefix + b"delta", amp.Integer(optional=True)),
+        (prefix + b"oneaddress", amp.Boolean(optional=True)),
+        (prefix + b"strategies", Few(StrategyVersion(), MOST_STRATEGIES)),
+        (prefix + b"mapped", Few(Where(), MOST_MAPPED, optional=True)),
+    ]
+
+
+# What a peer says of itself; its IPv6 candidate by the token of a port that the server observed.
+_OFFER = [*_offer(), (b"ipv6token", Blob(TOKEN_LENGTH, optional=True))]
+
+#: What stands before the arguments of a peer's own offer, as it is told to the other side: both
+#: plan from the same values.
+OWN = "own"
+
+# What a peer is told of the other side, and of itself.
+_OFFERS = [
+    *_offer(),
+    (b"ipv6", Where(optional=True)),
+    *_offer(OWN.encode("ascii")),
+    (b"ownipv6", Where(optional=True)),
 ]
 
+#: The farthest that a counting NAT steps; more is no counting.
+MOST_DELTA = 256
 
-def offerArguments(offer: Offer) -> dict[str, Any]:
+
+def offerArguments(offer: Offer, prefix: str = "") -> dict[str, Any]:
     """
-    An offer as the arguments of a command.
+    An offer as the arguments of a command, but for its IPv6 candidate.
     """
-    return {
+    nat = offer.nat
+    arguments = {
         "hosts": list(offer.hosts),
-        "mapping": offer.mapping,
+        "mapping": nat.mapping,
+        "filtering": nat.filtering,
+        "unsolicited": nat.unsolicited,
+        "allocation": nat.allocation,
+        "delta": nat.delta or None,
+        "oneaddress": nat.fromOneAddress or None,
         "strategies": list(offer.strategies),
+        "mapped": list(offer.mapped) or None,
     }
+    return {prefix + name: value for name, value in arguments.items()}
 
 
-def offerFrom(arguments: dict[str, Any]) -> Offer:
+def toldArguments(offer: Offer, prefix: str = "") -> dict[str, Any]:
     """
-    The inverse of L{offerArguments}; other arguments are ignored.
+    An offer as a server tells it.
     """
+    return {**offerArguments(offer, prefix), f"{prefix}ipv6": offer.ipv6}
+
+
+def offerFrom(arguments: dict[str, Any], prefix: str = "") -> Offer:
+    """
+    The inverse of both; other arguments are ignored.
+    """
+
+    def said(name: str) -> Any:
+        return arguments.get(prefix + name)
+
+    delta = said("delta") or 0
     return Offer(
-        mapping=arguments["mapping"],
-        hosts=tuple(arguments["hosts"]),
-        strategies=tuple(arguments["strategies"]),
+        nat=NatBehaviour(
+            mapping=said("mapping"),
+            filtering=said("filtering"),
+            unsolicited=said("unsolicited"),
+            allocation=said("allocation"),
+            delta=delta if abs(delta) <= MOST_DELTA else 0,
+            fromOneAddress=bool(said("oneaddress")),
+        ),
+        hosts=tuple(said("hosts")),
+        strategies=tuple(said("strategies")),
+        mapped=tuple(said("mapped") or ()),
+        ipv6=said("ipv6"),
     )
 
 
@@ -167,14 +226,13 @@ class Introduce(_Command):
     arguments: ClassVar = [
         (b"peer", ID()),
         (b"token", Blob(TOKEN_LENGTH, optional=True)),
-        (b"hosts", Few(Where(), MOST_HOSTS)),
-        (b"strategies", Few(StrategyVersion(), MOST_STRATEGIES)),
+        *_OFFER,
     ]
     response: ClassVar = [
         (b"session", Blob(SESSION_LENGTH)),
         (b"own", Where()),
         (b"reflexive", Where()),
-        *_OFFER,
+        *_OFFERS,
     ]
 
 
@@ -189,7 +247,7 @@ class Introduction(_Command):
         (b"caller", ID()),
         (b"own", Where()),
         (b"reflexive", Where()),
-        *_OFFER,
+        *_OFFERS,
     ]
 
 

@@ -32,9 +32,10 @@ from punchd.server.service import PunchdServer
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.happenings import Happening
 from punchd.values.joining import JoinAddress
+from punchd.values.parties import Offer
 from punchd.values.peers import PeerID
 from punchd.wire.boxes import BoundedAMP
-from punchd.wire.commands import Hello, Introduction, Ping
+from punchd.wire.commands import OWN, Hello, Introduction, Ping, toldArguments
 from punchd.wire.versions import MASTER_ALPN
 from tests.functional.peers import Echo, portOf, serve
 from tests.functional.processes import PATIENCE, sleep
@@ -365,13 +366,13 @@ class Lying:
             caller=caller,
             own=makeAddress("198.51.100.1", 4000),
             reflexive=reflexive,
-            hosts=list(hosts),
-            mapping=None,
-            strategies=[("lan", 1), ("simultaneous", 1)],
+            **toldArguments(Offer(hosts=hosts, strategies=STRATEGIES)),
+            **toldArguments(Offer(strategies=STRATEGIES), OWN),
         )
 
 
 BOB = PeerID(b"b" * 32)
+STRATEGIES = (("lan", 1), ("simultaneous", 1))
 
 
 @pytest_twisted.async_yield_fixture

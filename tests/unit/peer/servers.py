@@ -21,10 +21,22 @@ from punchd.identity.tls import (
 )
 from punchd.peer.conversation import Call, Conversation, Greeting, Welcome
 from punchd.values.addresses import Address
+from punchd.values.nat import UNKNOWN
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerID
 from punchd.wire.boxes import BoundedAMP
-from punchd.wire.commands import Assist, Hello, Introduction, Ping, Tell, Tokens, Told, Update
+from punchd.wire.commands import (
+    OWN,
+    Assist,
+    Hello,
+    Introduction,
+    Ping,
+    Tell,
+    Tokens,
+    Told,
+    Update,
+    toldArguments,
+)
 from punchd.wire.versions import MASTER_ALPN
 from tests.unit.identity.making import makeIdentity
 from tests.unit.net.memory import HERE, Pair
@@ -32,7 +44,7 @@ from tests.unit.net.memory import HERE, Pair
 SERVER = makeIdentity()
 ALICE = makeIdentity()
 
-GREETING = Greeting("alice", frozenset([PeerID(b"b" * 32)]), Offer(None, (HERE,), (("lan", 1),)))
+GREETING = Greeting("alice", frozenset([PeerID(b"b" * 32)]), Offer(UNKNOWN, (HERE,), (("lan", 1),)))
 
 
 class ServerSide(amp.CommandLocator):
@@ -171,9 +183,8 @@ class Spoken:
             "caller": PeerID(b"b" * 32),
             "own": HERE,
             "reflexive": HERE,
-            "hosts": [],
-            "mapping": None,
-            "strategies": [("lan", 1)],
+            **toldArguments(Offer(strategies=(("lan", 1),))),
+            **toldArguments(Offer(), OWN),
             **changes,
         }
         self.server.callRemote(Introduction, **arguments).addCallbacks(

@@ -16,7 +16,8 @@ from punchd.interfaces import IStreamOpener
 from punchd.peer.connecting import Connecting
 from punchd.peer.links import Links
 from punchd.values.addresses import Address, makeAddress
-from punchd.wire.commands import Introduce
+from punchd.values.parties import Offer
+from punchd.wire.commands import OWN, Introduce, toldArguments
 from tests.unit.link.pairs import BOB
 from tests.unit.net.memory import HERE
 from tests.unit.peer.clients import PUBLIC, FakeClient, Watcher, makePins, makePunches
@@ -64,9 +65,8 @@ class Opener:
                 "session": bytes([session]) * 16,
                 "own": HERE,
                 "reflexive": reflexive,
-                "hosts": [],
-                "mapping": None,
-                "strategies": [("dial", 1)],
+                **toldArguments(Offer(strategies=(("dial", 1),))),
+                **toldArguments(Offer(strategies=(("dial", 1),)), OWN),
             }
         )
 

@@ -236,7 +236,7 @@ def test_anIntroductionIsHandedOn() -> None:
     spoken = Spoken()
     answers = spoken.introduce(reflexive=THERE)
     (call,) = spoken.listening.calls
-    assert (call.session, call.caller, call.own) == (b"s" * 16, PeerID(b"b" * 32), HERE)
+    assert (call.session, call.caller, call.own.reflexive) == (b"s" * 16, PeerID(b"b" * 32), HERE)
     assert isinstance(call.other, Party)
     assert (call.other.reflexive, call.other.offer.strategies) == (THERE, (("lan", 1),))
     assert answers == [{}]

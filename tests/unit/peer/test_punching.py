@@ -18,7 +18,7 @@ from punchd.link.punched import PunchedConnection
 from punchd.peer.attempts import MOST_REMOTES, MOST_RETRIES, Attempt
 from punchd.peer.punching import GRACE
 from punchd.values.addresses import makeAddress
-from punchd.values.nat import Mapping
+from punchd.values.nat import Mapping, NatBehaviour
 from punchd.values.outcomes import Outcome, Result, Way
 from punchd.values.parties import Offer, Party, Situation
 from punchd.values.plans import Plan, PlannedAttempt
@@ -84,7 +84,9 @@ def test_whenNothingAppliesThereIsNoPathAtOnce() -> None:
 def test_aSymmetricNatIsNamedWhereThereIsNoPath(
     ours: Mapping | None, theirs: Mapping | None, said: str
 ) -> None:
-    situation = Situation(Party(HERE, Offer(ours)), Party(THERE, Offer(theirs)))
+    situation = Situation(
+        Party(HERE, Offer(NatBehaviour(ours))), Party(THERE, Offer(NatBehaviour(theirs)))
+    )
     side = PunchOf(Side.CALLER, Clock(), [], situation=situation).run()
     text = str(noPath(side))
     assert said in text

@@ -16,6 +16,7 @@ from punchd.interfaces import IObserver
 from punchd.server.sessions import Session
 from punchd.values.addresses import Address
 from punchd.values.happenings import Happening
+from punchd.values.nat import UNKNOWN
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerID
 
@@ -139,7 +140,7 @@ def makeSession(
         name or f"peer{number}",
         observed or public(number),
         PretendedLine(clock),
-        Offer(None, hosts, (("lan", 1),)),
+        Offer(UNKNOWN, hosts, (("lan", 1),)),
         accepts,
         clock.seconds(),
     )

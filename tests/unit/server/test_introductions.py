@@ -26,7 +26,7 @@ from punchd.server.introductions import (
 )
 from punchd.server.sessions import Population, Session
 from punchd.values.addresses import Address
-from punchd.values.nat import Mapping
+from punchd.values.nat import Mapping, NatBehaviour
 from punchd.values.parties import Offer
 from punchd.wire.commands import Introduction, Told
 from tests.unit.server.pretending import (
@@ -96,8 +96,10 @@ def test_eachIsToldTheOthersAddressAndItsOwn() -> None:
 
 def test_eachIsToldTheOthersOffer() -> None:
     world = World()
-    world.bob.offer = Offer(Mapping.ENDPOINT_INDEPENDENT, (), (("sequential", 3),))
-    answer = world.introduced(offer=Offer(Mapping.ADDRESS_DEPENDENT, (), (("lan", 2),)))
+    world.bob.offer = Offer(NatBehaviour(Mapping.ENDPOINT_INDEPENDENT), (), (("sequential", 3),))
+    answer = world.introduced(
+        offer=Offer(NatBehaviour(Mapping.ADDRESS_DEPENDENT), (), (("lan", 2),))
+    )
     (told,) = lineOf(world.bob).heard(Introduction)
     assert (answer["mapping"], answer["strategies"]) == (
         Mapping.ENDPOINT_INDEPENDENT,

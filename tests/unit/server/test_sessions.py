@@ -3,12 +3,13 @@ Tests for L{punchd.server.sessions}.
 """
 
 import pytest
+from attrs import evolve
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 
 from punchd.server.sessions import PONG_PATIENCE, SILENCE, Population, kept
 from punchd.values.addresses import Address
-from punchd.values.nat import Mapping
+from punchd.values.nat import Mapping, NatBehaviour
 from punchd.values.parties import Offer
 from tests.unit.server.pretending import makeSession, peerID, private, public
 
@@ -117,5 +118,5 @@ def test_hostsThatCouldBeAnyonesAreNotKept(host: Address) -> None:
 
 
 def test_everythingElseOfAnOfferIsKept() -> None:
-    offer = Offer(Mapping.ADDRESS_DEPENDENT, (private(1), private(1)), (("lan", 1),))
-    assert kept(offer, OBSERVED) == Offer(Mapping.ADDRESS_DEPENDENT, (private(1),), (("lan", 1),))
+    offer = Offer(NatBehaviour(Mapping.ADDRESS_DEPENDENT), (private(1), private(1)), (("lan", 1),))
+    assert kept(offer, OBSERVED) == evolve(offer, hosts=(private(1),))

@@ -18,7 +18,7 @@ from punchd.strategies.lan import Lan
 from punchd.strategies.sequential import Sequential
 from punchd.strategies.simultaneous import Simultaneous
 from punchd.values.addresses import Address, makeAddress
-from punchd.values.nat import Mapping
+from punchd.values.nat import Mapping, NatBehaviour
 from punchd.values.outcomes import Outcome, Result
 from punchd.values.parties import Offer, Party, Situation
 
@@ -194,7 +194,7 @@ def test_simultaneousListensWhereNoNatIs() -> None:
 def test_simultaneousListensForWhoComesFromAnotherPort(
     mapping: Mapping | None, listening: bool
 ) -> None:
-    attempt = between((PUBLIC, BEHIND), (OTHER, Offer(mapping, (PRIVATE2,))))
+    attempt = between((PUBLIC, BEHIND), (OTHER, Offer(NatBehaviour(mapping), (PRIVATE2,))))
     Simultaneous().attempt(attempt)
     assert attempt.races[0].listening is listening
 

@@ -19,10 +19,10 @@ from punchd.wire.arguments import (
     Few,
     IDs,
     Line,
-    MappingKind,
     Name,
     StrategyVersion,
     Where,
+    Word,
 )
 from tests.unit.values.addressing import ADDRESSES
 
@@ -63,11 +63,11 @@ def test_aStrategyArrives(strategy: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize("mapping", Mapping)
 def test_aMappingArrives(mapping: Mapping) -> None:
-    assert MappingKind().fromString(MappingKind().toString(mapping)) is mapping
+    assert Word(Mapping).fromString(Word(Mapping).toString(mapping)) is mapping
 
 
 def test_anUnknownMappingIsNone() -> None:
-    assert MappingKind().fromString(b"XYZM") is None
+    assert Word(Mapping).fromString(b"XYZM") is None
 
 
 @given(st.text())
@@ -97,7 +97,7 @@ ALL = [
     Few(Where(), 8),
     Few(StrategyVersion(), 32),
     Few(Blob(16), 8),
-    MappingKind(),
+    Word(Mapping),
     StrategyVersion(),
 ]
 
