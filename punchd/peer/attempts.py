@@ -60,7 +60,7 @@ class Attempt:
         factory=list, init=False
     )
     _messages: DeferredQueue[tuple[bytes, Address | None]] = field(init=False)
-    _freshPorts: list[HeldPort] = field(factory=list, init=False)
+    _ports: list[HeldPort] = field(factory=list, init=False)
     _running: list[Deferred[Outcome]] = field(factory=list, init=False)
     _isOver: bool = field(default=False, init=False)
 
@@ -87,11 +87,21 @@ class Attempt:
         self._checkNotOver()
         return self._punch.surroundings.freshPort().addCallback(self._keepPort)
 
+    def ordinaryPort(self) -> HeldPort:
+        self._checkNotOver()
+        return self._keepPort(self._punch.surroundings.ordinaryPort())
+
+    def leasedPort(self) -> HeldPort | None:
+        return self._punch.surroundings.leased
+
+    def ipv6Port(self) -> HeldPort | None:
+        return self._punch.surroundings.ipv6
+
     def _keepPort(self, port: HeldPort) -> HeldPort:
         if self._isOver:
             self._punch.surroundings.release(port)
         self._checkNotOver()
-        self._freshPorts.append(port)
+        self._ports.append(port)
         return port
 
     def _checkNotOver(self) -> None:
@@ -174,7 +184,7 @@ class Attempt:
         How well an accepted connection fits this attempt: 0 for not at all.
         """
         # A fresh port is this attempt's alone, and may listen before its race begins.
-        fits = int(any(port.number == localPort for port in self._freshPorts))
+        fits = int(any(port.number == localPort for port in self._ports))
         for port, remotes, listening, _ in self._races:
             if listening and port.number == localPort:
                 fits = max(fits, 1 + any(one.host == remote.host for one in remotes))
@@ -190,9 +200,9 @@ class Attempt:
                 running.cancel()
                 running.addErrback(lambda failure: failure.trap(CancelledError) and None)
         self._running.clear()
-        for port in self._freshPorts:
+        for port in self._ports:
             self._punch.surroundings.release(port)
-        self._freshPorts.clear()
+        self._ports.clear()
 
 
 def _settled(connection: IProtocol) -> Deferred[PunchedConnection]:

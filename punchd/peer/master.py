@@ -59,6 +59,9 @@ class MasterClient(Service):
 
     @ivar port: held from start to stop; the server sees it as C{welcome.observed}.
     @ivar welcome: what the server said when it let us in; C{None} while we are not connected.
+    @ivar nat: what stands in front of us does, as far as is known.
+    @ivar leased: the port that our router lets anybody in to, if it has leased one.
+    @ivar ipv6: the port of our IPv6 candidate, if we have one.
     @ivar problem: why we are not connected; C{None} while we are, or at first.
     @ivar usedToward: how many streams and punches there are on C{port}, by peer: one four-tuple
         carries one connection.
@@ -86,6 +89,8 @@ class MasterClient(Service):
         self.problem: str | None = None
         self.usedToward: Counter[PeerID] = Counter()
         self.nat = UNKNOWN
+        self.leased: HeldPort | None = None
+        self.ipv6: HeldPort | None = None
         self._reactor = reactor
         self._context = context
         self._arrivals = arrivals
@@ -292,9 +297,17 @@ class MasterClient(Service):
             raise Unreachable("the server has no assist service")
         return await self._ports.take(self.addressOf(welcome.assists[0]))
 
+    def ordinaryPort(self) -> HeldPort:
+        """
+        A port that nobody has observed; to be released.
+
+        @raise Unreachable: when none is to be had.
+        """
+        return HeldPort.take(self._reactor, self._arrivals)
+
     def release(self, port: HeldPort) -> None:
         """
-        Let go of a fresh port. Connections made from it live on.
+        Let go of a fresh or ordinary port. Connections made from it live on.
         """
         self._ports.release(port)
 

@@ -44,13 +44,22 @@ _MOST_EARLY = 64
 class Surroundings(Typing):
     """
     What a punch needs of the server that introduced it.
+
+    @ivar leased: the port that our router lets anybody in to, if it has leased one.
+    @ivar ipv6: the port of our IPv6 candidate, if we have one.
     """
+
+    leased: HeldPort | None
+    ipv6: HeldPort | None
 
     def freshPort(self) -> Deferred[HeldPort]:
         """A port that the server has just observed."""
 
+    def ordinaryPort(self) -> HeldPort:
+        """A port that nobody has observed."""
+
     def release(self, port: HeldPort) -> None:
-        """That port is not needed any more."""
+        """A port of either kind is not needed any more."""
 
     def tell(
         self, session: bytes, strategy: str, body: bytes, token: bytes | None

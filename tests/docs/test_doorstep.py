@@ -69,6 +69,18 @@ class FakeAttempt:
         self.raced.append((port, list(remotes), listening, retries))
         return succeed(Outcome("doorstep", Result.CONNECTED, 0.0))
 
+    def ordinaryPort(self) -> Any:
+        raise AssertionError("not needed")
+
+    def leasedPort(self) -> Any:
+        return None
+
+    def ipv6Port(self) -> Any:
+        return None
+
+    def spray(self, remotes: Sequence[Address], port: Any = None, patience: float = 1.0) -> Any:
+        raise AssertionError("not needed")
+
     def tell(self, body: bytes, port: Any = None) -> Any:
         raise AssertionError("not needed")
 

@@ -75,6 +75,13 @@ class FakeServer:
     ports: list[FakePort] = field(factory=list)
     released: list[object] = field(factory=list)
     told: list[tuple[bytes, str, bytes, bytes | None]] = field(factory=list)
+    leased: HeldPort | None = None
+    ipv6: HeldPort | None = None
+
+    def ordinaryPort(self) -> HeldPort:
+        port = FakePort(self.clock, number=3000 + len(self.ports))
+        self.ports.append(port)
+        return cast(HeldPort, port)
 
     def freshPort(self) -> Deferred[HeldPort]:
         port = FakePort(self.clock, number=2000 + len(self.ports), token=b"t" * 16)

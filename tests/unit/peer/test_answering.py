@@ -52,7 +52,7 @@ class Answerer:
         self, caller: PeerID = BOB.peerID, reflexive: Address = PUBLIC, session: bytes = b"s" * 16
     ) -> None:
         offer = Offer(strategies=self.punches.offer.strategies)
-        self.answering.called(Call(session, caller, Party(HERE, Offer()), Party(reflexive, offer)))
+        self.answering.called(Call(session, caller, Party(HERE, offer), Party(reflexive, offer)))
 
     @property
     def isQuiet(self) -> bool:

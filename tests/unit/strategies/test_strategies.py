@@ -78,9 +78,29 @@ class Remembering:
     telling: Deferred[None] | None = None
     steps: list[str] = field(factory=list)
     held: Port = field(factory=lambda: Port(7777))
+    leased: Port | None = None
+    ipv6: Port | None = None
+    ordinary: list[Port] = field(factory=list)
+    sprays: list[tuple[list[Any], Any, Deferred[Outcome]]] = field(factory=list)
 
     def heldPort(self) -> Any:
         return self.held
+
+    def ordinaryPort(self) -> Any:
+        self.ordinary.append(Port(8888 + len(self.ordinary)))
+        return self.ordinary[-1]
+
+    def leasedPort(self) -> Any:
+        return self.leased
+
+    def ipv6Port(self) -> Any:
+        return self.ipv6
+
+    def spray(
+        self, remotes: Sequence[Any], port: Any = None, patience: float = 1.0
+    ) -> Deferred[Outcome]:
+        self.sprays.append((list(remotes), port, Deferred()))
+        return self.sprays[-1][2]
 
     def freshPort(self) -> Any:
         self.fresh.append(Deferred())

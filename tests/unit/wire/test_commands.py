@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
@@ -21,13 +22,17 @@ from punchd.errors import (
     UnknownPeer,
     Unreachable,
 )
-from punchd.values.nat import Mapping
+from punchd.values.addresses import Address
+from punchd.values.nat import Allocation, Filtering, Mapping, NatBehaviour, Unsolicited
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerID
 from punchd.wire.commands import (
     ERRORS,
     FATAL,
+    MOST_DELTA,
     MOST_HOSTS,
+    MOST_MAPPED,
+    OWN,
     Assist,
     Farewell,
     Hello,
@@ -41,15 +46,26 @@ from punchd.wire.commands import (
     errorFrom,
     offerArguments,
     offerFrom,
+    toldArguments,
 )
+from tests.unit.net.memory import HERE
 from tests.unit.values.addressing import ADDRESSES
 from tests.unit.wire.test_arguments import NAMES
 
 OFFERS = st.builds(
     Offer,
-    st.none() | st.sampled_from(Mapping),
+    st.builds(
+        NatBehaviour,
+        st.none() | st.sampled_from(Mapping),
+        st.none() | st.sampled_from(Filtering),
+        st.none() | st.sampled_from(Unsolicited),
+        st.none() | st.sampled_from(Allocation),
+        st.integers(-MOST_DELTA, MOST_DELTA),
+        st.booleans(),
+    ),
     st.lists(ADDRESSES, max_size=MOST_HOSTS).map(tuple),
     st.lists(st.tuples(NAMES, st.integers(0, 99)), max_size=32).map(tuple),
+    st.lists(ADDRESSES, max_size=MOST_MAPPED).map(tuple),
 )
 
 COMMANDS = [Hello, Update, Tokens, Introduce, Introduction, Tell, Told, Report, Farewell]
@@ -64,6 +80,30 @@ def roundTrip(command: type[amp.Command], arguments: dict[str, Any]) -> dict[str
 def test_anOfferArrives(offer: Offer) -> None:
     sent = {"accepts": frozenset[PeerID](), **offerArguments(offer)}
     assert offerFrom(roundTrip(Update, sent)) == offer
+
+
+@given(OFFERS, OFFERS, st.none() | ADDRESSES)
+def test_bothOffersAreTold(theirs: Offer, own: Offer, ipv6: Address | None) -> None:
+    theirs = evolve(theirs, ipv6=ipv6)
+    told = roundTrip(
+        Introduction,
+        {
+            "session": b"s" * 16,
+            "caller": PeerID(b"c" * 32),
+            "own": HERE,
+            "reflexive": HERE,
+            **toldArguments(theirs),
+            **toldArguments(own, OWN),
+        },
+    )
+    assert (offerFrom(told), offerFrom(told, OWN)) == (theirs, own)
+
+
+@pytest.mark.parametrize("delta", [MOST_DELTA + 1, -MOST_DELTA - 1, 10**30])
+def test_aStepThatIsTooLongIsNone(delta: int) -> None:
+    offer = Offer(NatBehaviour(allocation=Allocation.COUNTING, delta=delta))
+    sent = {"accepts": frozenset[PeerID](), **offerArguments(offer)}
+    assert offerFrom(roundTrip(Update, sent)).nat.delta == 0
 
 
 @given(
