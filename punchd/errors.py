@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from punchd.values.outcomes import Outcome
+    from punchd.values.plans import Plan
 
 
 class PunchdError(Exception):
@@ -56,6 +57,12 @@ class Overlapping(Refused):
     """
 
 
+class PortTaken(Refused):
+    """
+    The router has lent that port to another host.
+    """
+
+
 class Unreachable(PunchdError):
     """
     Somebody who is needed cannot be reached now: the server, the running peer, the local service.
@@ -73,10 +80,16 @@ class NoPath(PunchdError):
     No strategy found a direct path.
 
     @ivar outcomes: what each strategy of the plan tried, and what came of it.
+    @ivar plan: what was to be tried, if it came to a plan.
     """
 
     def __init__(
-        self, peer: str, outcomes: tuple[Outcome, ...], reason: str = "", hint: str = ""
+        self,
+        peer: str,
+        outcomes: tuple[Outcome, ...],
+        reason: str = "",
+        hint: str = "",
+        plan: Plan | None = None,
     ) -> None:
         """
         @param reason: instead of what was tried.
@@ -87,3 +100,4 @@ class NoPath(PunchdError):
         super().__init__(f"{text}; {hint}" if hint else text)
         self.peer = peer
         self.outcomes = outcomes
+        self.plan = plan

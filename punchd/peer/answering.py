@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from punchd.errors import NoPath, PunchdError, Refused
+from punchd.errors import PunchdError, Refused
 from punchd.identity.pins import Pins
 from punchd.interfaces import IAccessPolicy
 from punchd.link.stream import Stream
@@ -118,11 +118,8 @@ class Answering:
 
         def lost(failure: Failure) -> None:
             client.free(peerID)
-            error = failure.value
-            if isinstance(error, NoPath):
-                self._links.to(peer, peerID).failed(str(error), error.outcomes)
-            elif isinstance(error, PunchdError):
-                self._links.to(peer, peerID).failed(str(error))
+            if isinstance(failure.value, PunchdError):
+                self._links.to(peer, peerID).failed(failure.value)
 
         self._punches.run(punch).addCallbacks(won, lost)
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
+from punchd.errors import Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
 from punchd.identity.pins import Pins
 from punchd.interfaces import IStreamOpener
 from punchd.link.stream import Stream
@@ -71,11 +71,8 @@ class Connecting:
         link = self._links.to(peer, peerID)
         try:
             return await self._throughAnyServer(peer, peerID, service)
-        except NoPath as error:
-            link.failed(str(error), error.outcomes)
-            raise
         except PunchdError as error:
-            link.failed(str(error))
+            link.failed(error)
             raise
 
     async def _throughAnyServer(self, peer: str, peerID: PeerID, service: str) -> Stream:

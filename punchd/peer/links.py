@@ -9,10 +9,12 @@ from typing import Any
 
 from attrs import define, field
 
+from punchd.errors import NoPath, PunchdError
 from punchd.link.stream import Stream
 from punchd.peer.punching import Punch
 from punchd.values.outcomes import Outcome
 from punchd.values.peers import PeerID
+from punchd.values.plans import Plan
 
 
 @define(eq=False)
@@ -23,6 +25,7 @@ class Link:
     @ivar peer: the name it is pinned under.
     @ivar strategy: which one opened the path.
     @ivar reason: why there is no direct path.
+    @ivar plan: of the last introduction.
     @ivar outcomes: of the last introduction.
     @ivar seconds: how long the last stream that we opened took, from the request for it: until its
         TCP connection was there (C{connected}), and until the other end was proven and the stream
@@ -33,6 +36,7 @@ class Link:
     peerID: PeerID
     strategy: str | None = None
     reason: str | None = None
+    plan: Plan | None = None
     outcomes: Sequence[Outcome] = ()
     seconds: Mapping[str, float] = field(factory=dict)
     _roundTrip: float | None = None
@@ -46,16 +50,19 @@ class Link:
         """
         self.strategy, self.reason = punch.wonBy, None
         # The list itself: attempts that were cancelled by the win note their outcomes after it.
-        self.outcomes = punch.outcomes
+        self.plan, self.outcomes = punch.plan, punch.outcomes
         self._streams.append(stream)
         stream.whenOver().addCallback(lambda _: self._ended(stream))
         stream.measure().addCallbacks(self._measured, lambda failure: None)
 
-    def failed(self, reason: str, outcomes: Sequence[Outcome] = ()) -> None:
+    def failed(self, error: PunchdError) -> None:
         """
         An introduction has led to nothing.
         """
-        self.reason, self.outcomes = reason, outcomes
+        self.reason = str(error)
+        self.plan, self.outcomes = None, ()
+        if isinstance(error, NoPath):
+            self.plan, self.outcomes = error.plan, error.outcomes
         if not self._streams:
             self.strategy, self.seconds = None, {}
 
@@ -89,6 +96,7 @@ class Link:
             "bytesIn": self._pastIn + sum(stream.bytesIn for stream in self._streams),
             "bytesOut": self._pastOut + sum(stream.bytesOut for stream in self._streams),
             "seconds": {what: round(value, 6) for what, value in self.seconds.items()},
+            "plan": [] if self.plan is None else self.plan.toJSON(),
             "attempts": [outcome.toJSON() for outcome in self.outcomes],
         }
 

@@ -91,6 +91,7 @@ class Punch:
     @ivar surroundings: the server's connection.
     @ivar policy: whom we send SYNs to at all.
     @ivar note: takes a line for the timeline.
+    @ivar plan: what will be tried, and when.
     @ivar outcomes: of the strategies that are done, in that order.
     @ivar wonBy: the name of the strategy that won.
     @ivar connectedAt: when the winner's TCP connection was made, on the clock.
@@ -105,7 +106,7 @@ class Punch:
     surroundings: Surroundings
     note: Callable[[str], None]
     _strategies: dict[str, IStrategy]
-    _plan: Plan
+    plan: Plan
     service: str = ""
     outcomes: list[Outcome] = field(factory=list, init=False)
     wonBy: str | None = field(default=None, init=False)
@@ -145,9 +146,9 @@ class Punch:
         self._began = self.clock.seconds()
         result: Deferred[Stream] = Deferred(lambda _: self._finish())
         self._result = result
-        self._left = len(self._plan.attempts)
-        self.note(f"GO; the plan: {self._plan.line() or 'nothing applies'}")
-        for planned in self._plan.attempts:
+        self._left = len(self.plan.attempts)
+        self.note(f"GO; the plan: {self.plan.line() or self.plan.reason}")
+        for planned in self.plan.attempts:
             if planned.start <= 0:
                 self._start(planned)
             else:
@@ -242,10 +243,10 @@ class Punch:
         result, self._result = self._result, None
         self._finish()
         if result is not None:
-            reason = "" if self.outcomes else "no strategy that both peers have applies"
-            result.errback(
-                NoPath(self.ticket.who, tuple(self.outcomes), reason, self._whatMayBeBehindIt())
-            )
+            outcomes, planned = tuple(self.outcomes), self.plan.reason
+            reason = "" if outcomes else planned or "no strategy that both peers have applies"
+            hint = "" if planned else self._whatMayBeBehindIt()
+            result.errback(NoPath(self.ticket.who, outcomes, reason, hint, self.plan))
 
     def _whatMayBeBehindIt(self) -> str:
         isCaller = self.ticket.side is Side.CALLER
@@ -259,8 +260,8 @@ class Punch:
             return ""
         whose = symmetric[0] if len(symmetric) == 1 else "both NATs are"
         return (
-            f"{whose} symmetric (every destination sees another port), which can only be crossed "
-            "toward a peer without a NAT, or behind one that does not filter by port"
+            f"{whose} symmetric (every destination sees another port): a leased port (PCP, "
+            "NAT-PMP, UPnP) on one side would do, or IPv6 on both"
         )
 
     # Connections.

@@ -23,7 +23,16 @@ _log = Logger()
 LAST_DEADLINE = 8.0
 
 #: Our strategies, best first; other people's come after them, by name.
-PREFERENCE = ("lan", "simultaneous", "sequential")
+PREFERENCE = (
+    "lan",
+    "ipv6",
+    "direct",
+    "mapped",
+    "simultaneous",
+    "predicted",
+    "birthday",
+    "sequential",
+)
 
 
 def preferred(names: list[str]) -> list[str]:
@@ -58,4 +67,22 @@ def makePlan(situation: Situation, strategies: Mapping[str, IStrategy]) -> Plan:
         deadline = min(start + consideration.patience, LAST_DEADLINE)
         attempts.append(PlannedAttempt(name, start, deadline))
         start += consideration.lead
-    return Plan(tuple(attempts))
+    return Plan(tuple(attempts), "" if attempts else whyNothingApplies(situation))
+
+
+def whyNothingApplies(situation: Situation) -> str:
+    """
+    Why there is nothing to try for these two, for the person who waits.
+    """
+    nats = (situation.caller.offer.nat, situation.callee.offer.nat)
+    if all(nat.isSymmetric for nat in nats):
+        return (
+            "both NATs are symmetric (every destination sees another port), and of at least one "
+            "nobody can tell the next port: that takes a leased port (PCP, NAT-PMP, UPnP) on one side, or IPv6 on both"
+        )
+    if not situation.meetsAsObserved:
+        return (
+            "one NAT is symmetric (every destination sees another port), the other one filters by "
+            "port, and no strategy that guesses ports is enabled on both sides"
+        )
+    return "no strategy that both peers have applies"

@@ -54,7 +54,7 @@ class Sequential:
     version = 1
 
     def consider(self, situation: Situation) -> Consideration | None:
-        return Consideration(LEAD, PATIENCE)
+        return Consideration(LEAD, PATIENCE) if situation.meetsAsObserved else None
 
     def attempt(self, attempt: IAttempt) -> Deferred[Outcome]:
         run = self._runCaller if attempt.isCaller else self._runCallee

@@ -38,7 +38,7 @@ class Simultaneous:
     version = 1
 
     def consider(self, situation: Situation) -> Consideration | None:
-        return Consideration(LEAD, PATIENCE)
+        return Consideration(LEAD, PATIENCE) if situation.meetsAsObserved else None
 
     def attempt(self, attempt: IAttempt) -> Deferred[Outcome]:
         situation: Situation = attempt.situation

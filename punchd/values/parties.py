@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from attrs import field, frozen
 
-from punchd.values.addresses import Address, Scope, scopeOf
+from punchd.values.addresses import Address, Scope, isGlobalIPv6, scopeOf
 from punchd.values.nat import UNKNOWN, NatBehaviour
 
 
@@ -67,6 +67,27 @@ class Situation:
         """
         return self.caller.reflexive.host == self.callee.reflexive.host
 
+    @property
+    def isOfOneFamily(self) -> bool:
+        """
+        Whether the ports that the server has seen of both are both of IPv4, or both of IPv6.
+        """
+        return type(self.caller.reflexive) is type(self.callee.reflexive)
+
+    @property
+    def meetsAsObserved(self) -> bool:
+        """
+        Whether two peers that dial each other where the server has seen them can meet, as far as is
+        known.
+
+        A symmetric NAT shows each remote another port than the server saw. Its SYNs arrive where
+        ports are not filtered; nothing that is dialled to the port that the server saw does.
+        """
+        natOfCaller, natOfCallee = self.caller.offer.nat, self.callee.offer.nat
+        if natOfCaller.isSymmetric:
+            return not natOfCallee.isSymmetric and not natOfCallee.filtersPorts
+        return not (natOfCallee.isSymmetric and natOfCaller.filtersPorts)
+
 
 @frozen
 class LocalAddressPolicy:
@@ -96,6 +117,14 @@ class LocalAddressPolicy:
         May we dial C{address} as the host candidate of a peer that has C{reflexive}?
         """
         return isShareableHost(address) and reflexive.host == self.observed.host
+
+    def allowsIPv6(self, address: Address, other: Party) -> bool:
+        """
+        May we dial C{address}, one of IPv6? Where the server has seen C{other}, and nowhere else.
+        """
+        if address.host == other.reflexive.host:
+            return self.allowsReflexive(address)
+        return address == other.offer.ipv6 and isGlobalIPv6(address)
 
 
 def isCredible(observed: Address, server: Address) -> bool:

@@ -4,6 +4,8 @@ What an introduction will try, and when.
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import frozen
 
 
@@ -37,9 +39,12 @@ class PlannedAttempt:
 class Plan:
     """
     The strategies that both sides race for one introduction, in the order of their starts.
+
+    @ivar reason: why there are none, if there are none.
     """
 
     attempts: tuple[PlannedAttempt, ...]
+    reason: str = ""
 
     @property
     def deadline(self) -> float:
@@ -47,6 +52,15 @@ class Plan:
         When everything has failed: seconds after the GO.
         """
         return max((attempt.deadline for attempt in self.attempts), default=0.0)
+
+    def toJSON(self) -> list[dict[str, Any]]:
+        """
+        The plan as C{punchd ping --json} shows it.
+        """
+        return [
+            {"strategy": one.strategy, "start": one.start, "deadline": one.deadline}
+            for one in self.attempts
+        ]
 
     def line(self) -> str:
         """

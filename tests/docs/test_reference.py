@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.protocols import amp
 
+from punchd.errors import NoPath
 from punchd.peer import control
 from punchd.peer.links import Link
 from punchd.plugin import packageOf, strategyMakers
@@ -17,6 +18,7 @@ from punchd.testing.natlab.rules import ruleset
 from punchd.values.addresses import makeAddress
 from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.peers import PeerID
+from punchd.values.plans import Plan, PlannedAttempt
 from punchd.wire import commands
 from punchd.wire.frames import Kind
 from tests.natlab.test_pairs import expected, isDirect
@@ -63,12 +65,14 @@ def test_everyKeyOfALinkIsDescribed() -> None:
     text = (DOCS / "reference/json.rst").read_text("utf-8")
     tried = Try(Way.DIALLED, makeAddress("192.0.2.1", 1), Result.REFUSED, 0.0)
     link = Link("bob", PeerID(bytes(32)))
-    link.failed("no path", [Outcome("lan", Result.FAILED, 0.0, (tried,))])
+    outcomes = (Outcome("lan", Result.FAILED, 0.0, (tried,)),)
+    link.failed(NoPath("bob", outcomes, plan=Plan((PlannedAttempt("lan", 0.0, 1.0),))))
     facts = link.toJSON()
+    [planned] = facts["plan"]
     [attempt] = facts["attempts"]
     [try_] = attempt["tries"]
     named = set(re.findall(r"``(\w+)``", text))
-    assert {*facts, *attempt, *try_} <= named
+    assert {*facts, *planned, *attempt, *try_} <= named
 
 
 def test_everyStrategyOfPunchdIsDescribed() -> None:

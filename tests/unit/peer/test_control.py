@@ -224,7 +224,7 @@ def test_pingMeasuresAndEndsItsStream(asking: Asking) -> None:
 def test_pingWithoutPathSaysWhatWasTried(asking: Asking) -> None:
     asking.ask(command="ping", peer="bob")
     error = NoPath("bob", (Outcome("lan", Result.REFUSED, 1.0),))
-    asking.links.to("bob", BOB.peerID).failed(str(error), error.outcomes)
+    asking.links.to("bob", BOB.peerID).failed(error)
     asking.opener.opening[0].errback(Failure(error))
     asking.pair.flush()
     answer = asking.answer

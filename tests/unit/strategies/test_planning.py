@@ -4,6 +4,7 @@ Tests for L{punchd.strategies.planning}.
 
 from typing import Any
 
+import pytest
 from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,10 +18,20 @@ from punchd.strategies.planning import LAST_DEADLINE, PREFERENCE, makePlan, pref
 from punchd.strategies.sequential import Sequential
 from punchd.strategies.simultaneous import Simultaneous
 from punchd.values.addresses import makeAddress
+from punchd.values.nat import UNKNOWN, NatBehaviour
 from punchd.values.outcomes import Outcome
 from punchd.values.parties import Offer, Party, Situation
 from punchd.values.plans import Consideration, PlannedAttempt
 from tests.unit.values.addressing import ADDRESSES
+from tests.unit.values.natting import (
+    BY_ADDRESS,
+    COUNTING,
+    NATS,
+    OPEN,
+    PORT_RESTRICTED,
+    RANDOM,
+    RESTRICTED,
+)
 
 ALICE = Party(makeAddress("198.51.100.1", 1), Offer())
 BOB = Party(makeAddress("203.0.113.2", 2), Offer())
@@ -121,7 +132,7 @@ def test_nothingStartsAfterTheLastDeadline() -> None:
 
 
 def test_ourStrategiesComeFirstThenTheOthersByName() -> None:
-    assert preferred(["z", "sequential", "a", "lan", "simultaneous"]) == [*PREFERENCE, "a", "z"]
+    assert preferred(["z", *reversed(PREFERENCE), "a"]) == [*PREFERENCE, "a", "z"]
 
 
 OURS = installed(Lan(), Simultaneous(), Sequential())
@@ -129,6 +140,45 @@ MANY = {
     **OURS,
     **installed(*(Pretended(f"s{number}", 1, Consideration(number, 9.0)) for number in range(6))),
 }
+
+
+def between(caller: NatBehaviour, callee: NatBehaviour) -> Situation:
+    strategies = tuple((name, 1) for name in OURS)
+    return Situation(
+        Party(ALICE.reflexive, Offer(caller, strategies=strategies)),
+        Party(BOB.reflexive, Offer(callee, strategies=strategies)),
+    )
+
+
+@pytest.mark.parametrize("symmetric", [RANDOM, COUNTING, BY_ADDRESS])
+@pytest.mark.parametrize("other", [OPEN, RESTRICTED, UNKNOWN])
+def test_aSymmetricNatIsCrossedTowardWhoDoesNotFilterPorts(
+    symmetric: NatBehaviour, other: NatBehaviour
+) -> None:
+    assert names(makePlan(between(symmetric, other), OURS)) == ["simultaneous", "sequential"]
+    assert names(makePlan(between(other, symmetric), OURS)) == ["simultaneous", "sequential"]
+
+
+@pytest.mark.parametrize("symmetric", [RANDOM, COUNTING, BY_ADDRESS])
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (PORT_RESTRICTED, "the other one filters by port, and no strategy that guesses"),
+        (RANDOM, "both NATs are symmetric"),
+    ],
+)
+def test_whatCannotWorkIsNotTriedButExplained(
+    symmetric: NatBehaviour, other: NatBehaviour, reason: str
+) -> None:
+    for situation in (between(symmetric, other), between(other, symmetric)):
+        plan = makePlan(situation, OURS)
+        assert plan.attempts == ()
+        assert reason in plan.reason
+
+
+def test_whatIsPlannedNeedsNoReason() -> None:
+    assert makePlan(between(PORT_RESTRICTED, PORT_RESTRICTED), OURS).reason == ""
+
 
 CONSIDERATIONS = st.builds(Consideration, st.floats(0, 20), st.floats(0, 20))
 OFFERED = st.lists(
@@ -138,7 +188,7 @@ OFFERED = st.lists(
 PARTIES = st.builds(
     Party,
     ADDRESSES,
-    st.builds(Offer, st.none(), st.lists(ADDRESSES, max_size=3).map(tuple), OFFERED),
+    st.builds(Offer, NATS, st.lists(ADDRESSES, max_size=3).map(tuple), OFFERED),
 )
 
 
