@@ -4,6 +4,10 @@ A local TCP port that is held for long and used for several sockets at once.
 Every socket of the port is bound with C{SO_REUSEADDR} and C{SO_REUSEPORT}, so that a connection to
 the server, attempts to reach a peer, and one listener can share it; a NAT that maps
 endpoint-independently gives them all the same outside port.
+
+A port is one of all IPv4 addresses of this host, or of a single IPv6 address: a host has several of
+those, the kernel takes now this one and now that one for what it dials, and the other side's
+firewall lets in only the one it knows.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import socket
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import (
@@ -39,6 +43,7 @@ class HeldPort:
     @ivar acceptor: builds the protocols of connections that come in while somebody listens.
     @ivar token: what the server knows this port by, if it observed it through the assist service.
     @ivar observed: under which address it did.
+    @ivar interface: the IPv6 address that the port is at; empty for all IPv4 addresses.
     """
 
     number: int
@@ -48,29 +53,47 @@ class HeldPort:
     _holder: socket.socket
     token: bytes | None = None
     observed: Address | None = None
+    interface: str = ""
     _listener: IListeningPort | None = field(default=None, init=False)
     _listening: int = field(default=0, init=False)
 
     @classmethod
-    def take(cls, reactor: IReactorTCP, acceptor: IProtocolFactory, number: int = 0) -> HeldPort:
+    def take(
+        cls,
+        reactor: IReactorTCP,
+        acceptor: IProtocolFactory,
+        number: int = 0,
+        interface: str = "",
+    ) -> HeldPort:
         """
         Take a free port.
 
         @param number: a certain one; 0 lets the kernel choose at random.
+        @param interface: an IPv6 address of this host; by default, all of its IPv4 addresses.
         @raise Unreachable: when it cannot be had.
         """
-        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        family = socket.AF_INET6 if interface else socket.AF_INET
+        try:
+            holder = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise _cannotTake(error) from None
         try:
             # Without these the bind below finds a port that nobody else uses at all; with them, the
             # sockets after it may join.
             if number:
                 _makeReusable(holder)
-            holder.bind(("", number))
+            holder.bind((interface, number))
             _makeReusable(holder)
         except OSError as error:
             holder.close()
-            raise Unreachable(f"cannot take a local TCP port: {error.strerror}") from None
-        return cls(holder.getsockname()[1], acceptor, reactor, holder)
+            raise _cannotTake(error) from None
+        return cls(holder.getsockname()[1], acceptor, reactor, holder, interface=interface)
+
+    def reaches(self, remote: Address) -> bool:
+        """
+        Whether C{remote} is of this port's family, so that one can dial the other.
+        """
+        return isinstance(remote, IPv6Address) == bool(self.interface)
 
     def to(self, remote: Address) -> IStreamClientEndpoint:
         """
@@ -82,13 +105,13 @@ class HeldPort:
             remote.host,
             remote.port,
             timeout=_DIAL_TIMEOUT,
-            bindAddress=makeBinding("", self.number, reuseAddress=True, reusePort=True),
+            bindAddress=self._binding(),
         )
         return endpoint
 
     def toHost(self, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
         """
-        An endpoint that looks C{host} up and connects from this port.
+        An endpoint that looks C{host} up and connects from this port's number, by IPv6 or IPv4.
         """
         endpoint: IStreamClientEndpoint = HostnameEndpoint(
             self._reactor,
@@ -115,7 +138,7 @@ class HeldPort:
         """
         if self._listener is None:
             self._listener = self._reactor.listenTCP(
-                makeBinding("", self.number, reuseAddress=True, reusePort=True),
+                self._binding(),
                 self.acceptor,
                 backlog=64,
             )
@@ -139,6 +162,13 @@ class HeldPort:
         self._holder.close()
         self._listening = min(self._listening, 1)
         return self.unlisten()
+
+    def _binding(self) -> Any:
+        return makeBinding(self.interface, self.number, reuseAddress=True, reusePort=True)
+
+
+def _cannotTake(error: OSError) -> Unreachable:
+    return Unreachable(f"cannot take a local TCP port: {error.strerror}")
 
 
 def _makeReusable(holder: socket.socket) -> None:

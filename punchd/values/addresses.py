@@ -42,6 +42,11 @@ _PRIVATE = [
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 ]
 
+# RFC 4291, 2.4: what is given out of the space for global unicast. Not 6to4 (RFC 3056) nor Teredo
+# (RFC 4380), which are IPv4 addresses in disguise.
+_GLOBAL_UNICAST = ip_network("2000::/3")
+_TUNNELS = [ip_network("2002::/16"), ip_network("2001::/32")]
+
 
 def scopeOf(address: Address) -> Scope:
     """
@@ -59,6 +64,19 @@ def scopeOf(address: Address) -> Scope:
         if any(host.version == network.version and host in network for network in networks):
             return scope
     return Scope.GLOBAL
+
+
+def isGlobalIPv6(address: Address) -> bool:
+    """
+    Whether C{address} is a port at a global unicast address of IPv6.
+    """
+    host = ip_address(address.host)
+    return (
+        host.version == 6
+        and scopeOf(address) is Scope.GLOBAL
+        and host in _GLOBAL_UNICAST
+        and not any(host in network for network in _TUNNELS)
+    )
 
 
 def makeAddress(host: str, port: int) -> Address:
