@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from attrs import define, field
+from attrs import define, evolve, field
 from OpenSSL.SSL import Context
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -17,12 +17,13 @@ from punchd.interfaces import IObserver, IStrategy
 from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
+from punchd.peer.experience import Experience
 from punchd.peer.master import MasterClient
 from punchd.peer.punching import Punch
 from punchd.strategies.planning import makePlan
 from punchd.values.addresses import Address
 from punchd.values.happenings import Happening
-from punchd.values.parties import Offer, Situation
+from punchd.values.parties import Offer, Party, Situation
 from punchd.values.peers import PeerID
 from punchd.wire.preamble import NONCE_LENGTH, Side
 
@@ -43,8 +44,19 @@ class Punches:
     _observer: IObserver
     _who: str
     offer: Offer
+    _experience: Experience
     _bySession: dict[bytes, tuple[Punch, Deferred[Stream]]] = field(factory=dict, init=False)
     _isStopped: bool = field(default=False, init=False)
+
+    def offerTo(self, peerID: PeerID, client: MasterClient, port: HeldPort) -> Offer:
+        """
+        What we offer as the caller of a peer: what has worked between such NATs comes first.
+        """
+        offer = client.offerFor(self.offer, port)
+        versions = dict(offer.strategies)
+        own = Party(client.policy.observed, offer)
+        names = self._experience.order(own, peerID, list(versions))
+        return evolve(offer, strategies=tuple((name, versions[name]) for name in names))
 
     def make(
         self,
@@ -92,6 +104,7 @@ class Punches:
 
         def over(result: Stream) -> Stream:
             self._bySession.pop(session, None)
+            self._experience.learn(punch)
             return result
 
         return running.addBoth(over)
@@ -124,3 +137,4 @@ class Punches:
         self._isStopped = True
         for _, running in list(self._bySession.values()):
             running.cancel()
+        self._experience.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random, SystemRandom
@@ -34,6 +35,7 @@ from punchd.peer.arrivals import Arrivals
 from punchd.peer.connecting import Connecting
 from punchd.peer.control import SOCKET, Answers, ControlFactory
 from punchd.peer.conversation import Greeting
+from punchd.peer.experience import Experience
 from punchd.peer.forwarding import ForwardFactory, Target
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
@@ -71,12 +73,14 @@ class PunchdPeer(Service):
         observer: IObserver | None = None,
         random: Random | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """
         @param strategies: those that are installed, by name.
         @param order: the names of those to be used, best first; by default all.
         @param forwards: for each, what the person called it, where to listen, and what for.
         @param allow: rules as in C{--allow}.
+        @param now: the wall clock.
         @param roots: what vouches for servers without a pin: a PEM file, or C{"system"}.
         @raise ConfigurationError: when something of this is not usable.
         """
@@ -102,6 +106,7 @@ class PunchdPeer(Service):
             observer or LoggingObserver(),
             name,
             offer,
+            Experience.inFolder(folder, reactor, now),
         )
         self._exposures = Exposures(dict(exposures or {}), self._policy)
         arrivals = Arrivals(reactor, self.punches.find)

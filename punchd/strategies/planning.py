@@ -78,7 +78,8 @@ def whyNothingApplies(situation: Situation) -> str:
     if all(nat.isSymmetric for nat in nats):
         return (
             "both NATs are symmetric (every destination sees another port), and of at least one "
-            "nobody can tell the next port: that takes a leased port (PCP, NAT-PMP, UPnP) on one side, or IPv6 on both"
+            "nobody can tell the next port: that takes a leased port (PCP, NAT-PMP, UPnP) on one "
+            "side, or IPv6 on both"
         )
     if not situation.meetsAsObserved:
         return (

@@ -17,6 +17,7 @@ from punchd.identity.folder import StateFolder
 from punchd.identity.pins import Pins
 from punchd.interfaces import IObserver, IStrategy
 from punchd.net.held import HeldPort
+from punchd.peer.experience import Experience
 from punchd.peer.master import MasterClient
 from punchd.peer.punches import Punches
 from punchd.values.addresses import Address, makeAddress
@@ -89,7 +90,11 @@ class FakeClient(FakeServer):
 
 
 def makePunches(
-    clock: Clock, strategies: Mapping[str, IStrategy], watcher: Watcher, who: str = "alice"
+    clock: Clock,
+    strategies: Mapping[str, IStrategy],
+    watcher: Watcher,
+    folder: Path,
+    who: str = "alice",
 ) -> Punches:
     """
     The introductions of a peer that has Alice's key.
@@ -103,6 +108,7 @@ def makePunches(
         watcher,
         who,
         Offer(strategies=tuple((name, 1) for name in strategies)),
+        Experience.inFolder(StateFolder.at(str(folder)), clock, clock.seconds),
     )
 
 

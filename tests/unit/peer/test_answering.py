@@ -39,7 +39,8 @@ class Answerer:
         self.clock = Clock()
         self.watcher = Watcher()
         strategies = strategies or (dialling("dial", listening=True, retries=5),)
-        self.punches = makePunches(self.clock, {one.name: one for one in strategies}, self.watcher)
+        installed = {one.name: one for one in strategies}
+        self.punches = makePunches(self.clock, installed, self.watcher, folder)
         self.client = FakeClient(self.clock)
         pins = makePins(folder, bob=BOB.peerID)
         policy = AllowList.parse(pins, list(rules))

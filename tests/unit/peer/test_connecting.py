@@ -32,7 +32,7 @@ class Opener:
     def __init__(self, folder: Path, servers: int = 1) -> None:
         self.clock = Clock()
         self.watcher = Watcher()
-        self.punches = makePunches(self.clock, {"dial": dialling("dial")}, self.watcher)
+        self.punches = makePunches(self.clock, {"dial": dialling("dial")}, self.watcher, folder)
         self.clients = [FakeClient(self.clock, f"s{number}.example") for number in range(servers)]
         self.links = Links()
         self.connecting = Connecting(
@@ -160,6 +160,7 @@ def test_whenNothingOpensThereIsNoPath(opener: Opener) -> None:
     opener.open().answer()
     opener.clock.advance(4)
     assert isinstance(opener.error, NoPath)
+    opener.punches.stop()
     assert opener.clock.getDelayedCalls() == []
 
 
