@@ -73,8 +73,10 @@ class HeldPort:
         @raise Unreachable: when it cannot be had.
         """
         family = socket.AF_INET6 if interface else socket.AF_INET
+        # A reactor may have a network of its own, such as that of punchd.testing.internet.
+        makeSocket = getattr(reactor, "makeSocket", socket.socket)
         try:
-            holder = socket.socket(family, socket.SOCK_STREAM)
+            holder = makeSocket(family, socket.SOCK_STREAM)
         except OSError as error:
             raise _cannotTake(error) from None
         try:
