@@ -41,7 +41,8 @@ from punchd.values.joining import JoinAddress
 from punchd.values.nat import UNKNOWN, Mapping, NatBehaviour
 from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
 from punchd.values.peers import PeerID
-from punchd.wire.commands import Assist, Report, Tell, Update, offerArguments
+from punchd.wire.commands import Assist, Prove, Report, Tell, Update, offerArguments
+from punchd.wire.proving import SECRET_LENGTH
 
 #: Seconds for TCP to the server.
 _CONNECT_TIMEOUT = 10.0
@@ -318,6 +319,28 @@ class MasterClient(Service):
         self.usedToward[peerID] -= 1
         if self.usedToward[peerID] <= 0:
             del self.usedToward[peerID]
+
+    async def prove(self, port: HeldPort, mapped: Address) -> bool:
+        """
+        Let the server make sure that whoever dials C{mapped}, which our router has leased to us,
+        gets to C{port}. It passes C{mapped} on to other peers only then.
+
+        @return: whether it is so; not if the server sees us at another address.
+        @raise PunchdError: when the server is not to be had, or will not look now.
+        @raise twisted.internet.error.CannotListenError: when the port cannot be listened on.
+        """
+        _, welcome = self._connected()
+        if mapped.host != welcome.observed.host:
+            return False
+        secret = self.entropy(SECRET_LENGTH)
+        port.listen()
+        self._arrivals.secrets.add(secret)
+        try:
+            answer = await self.ask(Prove, port=mapped.port, secret=secret)
+        finally:
+            self._arrivals.secrets.discard(secret)
+            port.unlisten()
+        return bool(answer["proven"])
 
     # Introductions.
 

@@ -14,8 +14,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from punchd.errors import ProtocolViolation, PunchdError, Unreachable
+from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
 from punchd.interfaces import IObserver, IRegistry
+from punchd.server.dialling import Dialling
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints
 from punchd.server.observations import Observations
@@ -27,9 +28,11 @@ from punchd.values.peers import PeerID
 from punchd.wire.commands import (
     MOST_TOKENS,
     Assist,
+    DialBack,
     Hello,
     Introduce,
     Ping,
+    Prove,
     Report,
     Tell,
     Tokens,
@@ -57,6 +60,7 @@ class Exchange:
     population: Population
     introductions: Introductions
     observations: Observations
+    dialling: Dialling
     assists: list[Assist] = field(factory=list)
 
     def note(self, step: str) -> None:
@@ -214,6 +218,22 @@ class Conversation(amp.CommandLocator):
         session = self._registered()
         issue = self.exchange.observations.issue
         return {"tokens": [issue(session) for _ in range(min(count, MOST_TOKENS))]}
+
+    @DialBack.responder
+    def _dialBack(self, token: bytes, source: int) -> Deferred[dict[str, Any]]:
+        session, assists = self._registered(), self.exchange.assists
+        if not 0 <= source < len(assists):
+            raise Refused(f"there is no assist service {source} to dial from")
+        remote = self.exchange.observations.addressFor(session, token, isOpen=True)
+        here = assists[source].host or self.line.localHost()
+        dialled = self.exchange.dialling.dialBack(session, remote, here)
+        return dialled.addCallback(lambda answer: {"answer": answer})
+
+    @Prove.responder
+    def _prove(self, port: int, secret: bytes) -> Deferred[dict[str, Any]]:
+        session = self._registered()
+        proving = self.exchange.dialling.prove(session, port, secret)
+        return proving.addCallback(lambda proven: {"proven": proven})
 
     @Introduce.responder
     def _introduce(

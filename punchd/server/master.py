@@ -103,6 +103,13 @@ class MasterConnection(BoundedAMP):
         """
         self._gate.isKnown(self, self._address)
 
+    def localHost(self) -> str:
+        """
+        See L{Line.localHost<punchd.server.sessions.Line>}.
+        """
+        host: str = self.transport.getHost().host
+        return host
+
     def close(self, reason: str) -> None:
         """
         See L{Guest.close<punchd.server.gate.Guest>}.

@@ -75,10 +75,11 @@ class Observations:
         self._prolong(token, observation)
         return observation
 
-    def addressFor(self, owner: Hashable, token: bytes) -> Address:
+    def addressFor(self, owner: Hashable, token: bytes, isOpen: bool = False) -> Address:
         """
         The address of the port that C{owner} has shown C{token} from.
 
+        @param isOpen: only if the connection on which it was shown is open still.
         @raise Refused: when there is none.
         """
         observation = self._byOwner.get(owner, {}).get(token)
@@ -87,6 +88,8 @@ class Observations:
                 "the assist service has seen no port with this token, or too long ago: "
                 "ask for another one"
             )
+        if isOpen and not observation.isOpen:
+            raise Refused("the connection on which this token was shown is closed")
         return observation.observed
 
     def forget(self, owner: Hashable) -> None:

@@ -24,10 +24,12 @@ from punchd.identity.certificates import Credentials, selfSigned
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
 from punchd.interfaces import IObserver, IRegistry
+from punchd.net.probing import Prober
 from punchd.observers import LoggingObserver
 from punchd.plugin import registryMakers
 from punchd.server.assist import AssistGate
 from punchd.server.conversation import Exchange
+from punchd.server.dialling import Dialling
 from punchd.server.gate import Gate
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints, Strangers
@@ -132,6 +134,7 @@ class PunchdServer(Service):
         population = Population()
         self._introductions = Introductions(clock, entropy, population, watching)
         self._observations = Observations(clock, entropy)
+        self._dialling = Dialling(reactor, entropy, Prober(reactor))
         self._exchange = Exchange(
             clock,
             registry,
@@ -140,6 +143,7 @@ class PunchdServer(Service):
             population,
             self._introductions,
             self._observations,
+            self._dialling,
         )
         self._strangers = (makeStrangers(clock), makeStrangers(clock))
         self._master = MasterGate(
@@ -234,6 +238,7 @@ class PunchdServer(Service):
         ports, self._ports = self._ports, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports])
         self._introductions.stop()
+        self._dialling.stop()
         await gatherResults(
             [gate.showOut("the server ends") for gate in (self._master, self._assist)]
         )

@@ -44,6 +44,11 @@ class Line(Protocol):
         The peer is a stranger no longer.
         """
 
+    def localHost(self) -> str:
+        """
+        The address of the server that the peer has connected to.
+        """
+
     def close(self, reason: str) -> None:
         """
         Tell the peer C{reason}, and end the connection; forcibly if the peer does not join in.
@@ -59,6 +64,7 @@ class Session:
     @ivar accepts: whose introductions it takes.
     @ivar proven: where the server has dialled the peer beside C{observed}, and found it.
     @ivar introducing: how often it may ask for introductions; C{None} until it does.
+    @ivar dialBacks: how often it may have itself dialled; C{None} until it does.
     @ivar calls: how often each peer that it accepts may be introduced to it.
     """
 
@@ -71,6 +77,7 @@ class Session:
     heardAt: float
     proven: frozenset[Address] = frozenset()
     introducing: Allowance | None = None
+    dialBacks: Allowance | None = None
     calls: dict[PeerID, Allowance] = field(factory=dict)
     _pings: int = field(default=0, init=False)
     _pingAt: float = field(default=0.0, init=False)

@@ -20,6 +20,7 @@ from punchd.errors import (
 )
 from punchd.values.nat import Allocation, Filtering, Mapping, NatBehaviour, Unsolicited
 from punchd.values.parties import Offer
+from punchd.values.probes import Answer
 from punchd.wire.arguments import (
     ID,
     Blob,
@@ -33,6 +34,7 @@ from punchd.wire.arguments import (
 )
 from punchd.wire.observing import TOKEN_LENGTH
 from punchd.wire.preamble import SESSION_LENGTH
+from punchd.wire.proving import SECRET_LENGTH
 
 #: How many host candidates a peer may name, how many leased addresses, how many strategies, and how
 #: many tokens it gets at a time.
@@ -212,6 +214,31 @@ class Tokens(_Command):
     commandName = b"tokens"
     arguments: ClassVar = [(b"count", amp.Integer())]
     response: ClassVar = [(b"tokens", Few(Blob(TOKEN_LENGTH), MOST_TOKENS))]
+
+
+class DialBack(_Command):
+    """
+    Peer to server: dial the port of mine that has shown this token, from another port of yours, and
+    say what came back.
+
+    @cvar arguments: C{source} is the assist service from whose host to dial, as its place in the
+        list of the welcome.
+    """
+
+    commandName = b"dialback"
+    arguments: ClassVar = [(b"token", Blob(TOKEN_LENGTH)), (b"source", amp.Integer())]
+    response: ClassVar = [(b"answer", Word(Answer, optional=True))]
+
+
+class Prove(_Command):
+    """
+    Peer to server: this port of the address that you see me at is leased to me. Dial it; who
+    listens there knows the secret.
+    """
+
+    commandName = b"prove"
+    arguments: ClassVar = [(b"port", amp.Integer()), (b"secret", Blob(SECRET_LENGTH))]
+    response: ClassVar = [(b"proven", amp.Boolean())]
 
 
 class Introduce(_Command):

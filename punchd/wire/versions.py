@@ -20,6 +20,9 @@ PREAMBLE_VERSION = 1
 #: The version of the assist service's question and answer.
 ASSIST_VERSION = 1
 
+#: The version of the challenge at a leased address.
+PROOF_VERSION = 1
+
 
 def commonMasterVersion(version: int, oldest: int) -> int:
     """

@@ -16,7 +16,8 @@ from punchd import errors
 from punchd.values.addresses import Address, makeAddress, packAddress, unpackAddress
 from punchd.values.nat import Allocation, Filtering, Mapping, Unsolicited
 from punchd.values.peers import PeerID
-from punchd.wire import boxes, commands, frames, observing, preamble, versions
+from punchd.values.probes import Answer
+from punchd.wire import boxes, commands, frames, observing, preamble, proving, versions
 from punchd.wire.boxes import BoundedAMP
 
 VECTORS: dict[str, Any] = json.loads(
@@ -52,6 +53,7 @@ def test_theConstantsAreThoseOfTheCode() -> None:
             "oldest master": versions.OLDEST_MASTER_VERSION,
             "preamble": versions.PREAMBLE_VERSION,
             "assist": versions.ASSIST_VERSION,
+            "proof": versions.PROOF_VERSION,
         },
         "lengths": {
             "preamble": preamble.PREAMBLE_LENGTH,
@@ -61,6 +63,9 @@ def test_theConstantsAreThoseOfTheCode() -> None:
             "token": observing.TOKEN_LENGTH,
             "mask": observing.MASK_LENGTH,
             "answer head": observing.ANSWER_HEAD_LENGTH,
+            "secret": proving.SECRET_LENGTH,
+            "seal": proving.SEAL_LENGTH,
+            "challenge": proving.CHALLENGE_LENGTH,
             "frame head": frames.HEAD_LENGTH,
             "longest control payload": frames.MAX_CONTROL,
             "longest data payload": frames.MAX_DATA,
@@ -115,6 +120,15 @@ def test_answerIsPackedAndUnpacked(vector: dict[str, Any]) -> None:
         assert observing.unpackAnswer(packed, mask) == addressOf(observed)
 
 
+@each("challenges")
+def test_challengeIsPackedAndAnswered(vector: dict[str, Any]) -> None:
+    secret, nonce = bytes.fromhex(vector["secret"]), bytes.fromhex(vector["nonce"])
+    challenge = proving.Challenge.make(secret, nonce)
+    assert challenge.pack() == bytesOf(vector)
+    assert proving.Challenge.unpack(bytesOf(vector)) == challenge
+    assert challenge.answer([secret]) == bytes.fromhex(vector["answer"])
+
+
 @each("frames", "kind")
 def test_frameIsPackedAndRead(vector: dict[str, Any]) -> None:
     kind, payload = frames.Kind[vector["kind"]], bytes.fromhex(vector["payload"])
@@ -149,6 +163,7 @@ def strategiesOf(texts: list[str]) -> list[tuple[str, int]]:
 
 #: What a vector's argument stands for in the code, where that is not the value itself.
 VALUES: dict[str, Callable[[Any], Any]] = {
+    "answer": Answer,
     "accepts": lambda ids: frozenset(map(PeerID.parse, ids)),
     "assists": lambda texts: [
         commands.Assist(host or None, int(port))
@@ -169,6 +184,7 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "own": addressOf,
     "peer": PeerID.parse,
     "reflexive": addressOf,
+    "secret": bytes.fromhex,
     "session": bytes.fromhex,
     "token": bytes.fromhex,
     "tokens": lambda tokens: list(map(bytes.fromhex, tokens)),

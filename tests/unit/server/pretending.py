@@ -19,6 +19,7 @@ from punchd.values.happenings import Happening
 from punchd.values.nat import UNKNOWN
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerID
+from punchd.values.probes import Finding
 
 
 def peerID(number: int) -> PeerID:
@@ -50,6 +51,7 @@ class PretendedLine:
     answers: list[Deferred[Any]] = field(factory=list)
     closed: list[str] = field(factory=list)
     isLoggedIn: bool = False
+    here: str = "203.0.113.1"
 
     def callRemote(self, commandType: type[amp.Command], **arguments: Any) -> Any:
         self.sent.append((self.clock.seconds(), commandType, arguments))
@@ -61,6 +63,9 @@ class PretendedLine:
 
     def loggedIn(self) -> None:
         self.isLoggedIn = True
+
+    def localHost(self) -> str:
+        return self.here
 
     def close(self, reason: str) -> None:
         self.closed.append(reason)
@@ -120,6 +125,23 @@ class Counter:
     def __call__(self, length: int) -> bytes:
         self.last += 1
         return self.last.to_bytes(length, "big")
+
+
+@define
+class PretendedProber:
+    """
+    Sends no SYNs; what came back is told by the test.
+    """
+
+    probes: list[tuple[Address, str]] = field(factory=list)
+    found: list[Deferred[Finding]] = field(factory=list)
+
+    def probe(
+        self, remote: Address, *, patience: float, here: str = "", hops: int | None = None
+    ) -> Deferred[Finding]:
+        self.probes.append((remote, here))
+        self.found.append(Deferred())
+        return self.found[-1]
 
 
 def makeSession(

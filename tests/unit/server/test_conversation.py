@@ -16,6 +16,7 @@ from zope.interface import implementer
 from punchd.errors import PunchdError, Unreachable
 from punchd.interfaces import IRegistry
 from punchd.server.conversation import LOGIN_PATIENCE, Conversation, Exchange, Stage
+from punchd.server.dialling import Dialling
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints
 from punchd.server.observations import Observations
@@ -43,6 +44,7 @@ from tests.unit.server.pretending import (
     Counter,
     Journal,
     PretendedLine,
+    PretendedProber,
     Watcher,
     peerID,
     private,
@@ -80,6 +82,7 @@ class World:
     clock: Clock = field(factory=Clock)
     watcher: Watcher = field(factory=Watcher)
     journal: Journal = field(factory=Journal)
+    prober: PretendedProber = field(factory=PretendedProber)
     exchange: Exchange = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -92,6 +95,7 @@ class World:
             population,
             Introductions(self.clock, Counter(), population, self.watcher),
             Observations(self.clock, Counter()),
+            Dialling(self.clock, Counter(), self.prober),
             [Assist(None, 7762)],
         )
 

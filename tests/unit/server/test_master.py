@@ -22,6 +22,7 @@ from punchd.identity.certificates import Credentials, selfSigned
 from punchd.identity.keys import Identity
 from punchd.identity.tls import ConnectionCreator, Verdict, makeContext, onlyPeer
 from punchd.server.conversation import LOGIN_PATIENCE, Exchange
+from punchd.server.dialling import Dialling
 from punchd.server.gate import CLOSING_PATIENCE
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints, Strangers
@@ -32,7 +33,7 @@ from punchd.server.sessions import SILENCE, Population
 from punchd.wire.boxes import BoundedAMP
 from punchd.wire.commands import Farewell, Hello, Introduce, Introduction, Ping
 from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
-from tests.unit.server.pretending import Counter, Journal, Watcher, public
+from tests.unit.server.pretending import Counter, Journal, PretendedProber, Watcher, public
 
 
 def makeIdentity() -> Identity:
@@ -115,6 +116,7 @@ class World:
             population,
             Introductions(self.clock, Counter(), population, self.watcher),
             Observations(self.clock, Counter()),
+            Dialling(self.clock, Counter(), PretendedProber()),
         )
         self.gate = MasterGate(
             clock=self.clock,
