@@ -5,9 +5,11 @@ What a strategy holds in its hands while it tries.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue
 from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
 from twisted.internet.protocol import Factory
@@ -19,6 +21,7 @@ from punchd.interfaces import IAttempt
 from punchd.link.punched import PunchedConnection
 from punchd.net.held import HeldPort
 from punchd.net.racing import RaceLost, RacingEndpoint
+from punchd.peer.guesses import Sprays
 from punchd.values.addresses import Address, showAddress
 from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.parties import Situation
@@ -32,6 +35,9 @@ MOST_RETRIES = 64
 
 #: Addresses that one race may dial.
 MOST_REMOTES = 16
+
+#: Seconds that a guess waits if its strategy does not say: within one, the kernel repeats no SYN.
+SPRAY_PATIENCE = 0.9
 
 
 class _DialledFactory(Factory):
@@ -59,6 +65,7 @@ class Attempt:
     _races: list[tuple[HeldPort, Sequence[Address], bool, RacingEndpoint]] = field(
         factory=list, init=False
     )
+    _sprays: Sprays = field(init=False)
     _messages: DeferredQueue[tuple[bytes, Address | None]] = field(init=False)
     _ports: list[HeldPort] = field(factory=list, init=False)
     _running: list[Deferred[Outcome]] = field(factory=list, init=False)
@@ -67,6 +74,9 @@ class Attempt:
     def __attrs_post_init__(self) -> None:
         # A few messages may wait until the strategy hears them; more is an attack.
         self._messages = DeferredQueue(size=64)
+        punch = self._punch
+        seen = {punch.other.reflexive}
+        self._sprays = Sprays(punch.clock, punch.allotment, punch.policy, self.note, seen)
 
     @property
     def situation(self) -> Situation:
@@ -79,6 +89,10 @@ class Attempt:
     @property
     def clock(self) -> IReactorTime:
         return self._punch.clock
+
+    @property
+    def random(self) -> Random:
+        return self._punch.random
 
     def heldPort(self) -> HeldPort:
         return self._punch.port
@@ -95,7 +109,10 @@ class Attempt:
         return self._punch.surroundings.leased
 
     def ipv6Port(self) -> HeldPort | None:
-        return self._punch.surroundings.ipv6
+        punch = self._punch
+        own = punch.situation.caller if self.isCaller else punch.situation.callee
+        told = own.offer.ipv6
+        return None if told is None else punch.surroundings.portSeenAt(told)
 
     def _keepPort(self, port: HeldPort) -> HeldPort:
         if self._isOver:
@@ -112,14 +129,14 @@ class Attempt:
         self, port: HeldPort, remotes: Sequence[Address], listening: bool, retries: int = 1
     ) -> Deferred[Outcome]:
         self._checkNotOver()
-        policy = self._punch.policy
-        other = self._punch.other.reflexive
         allowed = []
         for remote in list(remotes)[:MOST_REMOTES]:
-            if policy.allowsReflexive(remote) or policy.allowsHost(remote, other):
-                allowed.append(remote)
-            else:
+            if not self._allows(remote):
                 self.note(f"does not dial {showAddress(remote)}: not an address for us to dial")
+            elif not port.reaches(remote):
+                self.note(f"cannot dial {showAddress(remote)} from a port of the other family")
+            else:
+                allowed.append(remote)
         endpoint = RacingEndpoint(
             self.clock,
             port,
@@ -138,6 +155,39 @@ class Attempt:
         )
         self._running.append(outcome)
         return outcome
+
+    def spray(
+        self,
+        remotes: Sequence[Address],
+        port: HeldPort | None = None,
+        patience: float = SPRAY_PATIENCE,
+    ) -> Deferred[Outcome]:
+        self._checkNotOver()
+        began = self.clock.seconds()
+        factory = _DialledFactory(self._punch)
+        outcome = self._sprays.dial(remotes, port, patience, factory, self._prove).addCallbacks(
+            lambda _: self._outcome(Result.CONNECTED, began),
+            lambda failure: self._lost(failure, began),
+        )
+        self._running.append(outcome)
+        return outcome
+
+    def _prove(self, connection: IProtocol) -> Deferred[PunchedConnection]:
+        # Several guesses may hit at the same moment. Which of them is elected is for the caller to
+        # say, so those that come later count, too.
+        return _settled(connection).addCallback(self._guessProven)
+
+    def _guessProven(self, connection: PunchedConnection) -> PunchedConnection:
+        self._punch.proven(connection, self.strategy)
+        return connection
+
+    def _allows(self, remote: Address) -> bool:
+        policy, other = self._punch.policy, self._punch.other
+        if policy.allowsHost(remote, other.reflexive):
+            return True
+        if isinstance(remote, IPv6Address):
+            return policy.allowsIPv6(remote, other)
+        return policy.allowsReflexive(remote)
 
     def _proven(self, connection: IProtocol, began: float) -> Outcome:
         assert isinstance(connection, PunchedConnection)
@@ -165,6 +215,8 @@ class Attempt:
         """
         The other half has sent a message. Too many that nobody hears are dropped.
         """
+        if observed is not None:
+            self._sprays.saw(observed)
         if self._messages.size is None or len(self._messages.pending) < self._messages.size:
             self._messages.put((body, observed))
 
@@ -177,7 +229,7 @@ class Attempt:
         What came of every socket so far.
         """
         dialled = [one for _, _, _, endpoint in self._races for one in endpoint.tries]
-        return (*dialled, *self.accepted)
+        return (*dialled, *self._sprays.tries, *self.accepted)
 
     def expects(self, localPort: int, remote: Address) -> int:
         """
@@ -185,9 +237,14 @@ class Attempt:
         """
         # A fresh port is this attempt's alone, and may listen before its race begins.
         fits = int(any(port.number == localPort for port in self._ports))
+        expected = self._punch.other.reflexive.host
         for port, remotes, listening, _ in self._races:
-            if listening and port.number == localPort:
-                fits = max(fits, 1 + any(one.host == remote.host for one in remotes))
+            if not listening or port.number != localPort or not port.reaches(remote):
+                continue
+            # Who only listens waits for the other side, whatever port it comes from; who dials
+            # meets mostly whom it dials.
+            hosts = {one.host for one in remotes} or {expected}
+            fits = max(fits, 1 + (remote.host in hosts) + (remote in remotes))
         return fits
 
     def close(self) -> None:

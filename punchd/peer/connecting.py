@@ -104,21 +104,29 @@ class Connecting:
     ) -> Stream:
         for left in reversed(range(_TRIES)):
             fresh = left < _TRIES - 1 or client.usedToward[peerID] > 0
-            port = await client.freshPort() if fresh else client.port
+            port, ipv6 = await _freshPorts(client) if fresh else (client.port, client.ipv6.port)
             try:
-                return await self._from(client, port, peer, peerID, service)
+                return await self._from(client, port, ipv6, peer, peerID, service)
             except Overlapping:
                 if not left:
                     raise
             finally:
                 if fresh:
                     client.release(port)
+                    if ipv6 is not None:
+                        client.release(ipv6)
         raise AssertionError("the last try returns or raises")
 
     async def _from(
-        self, client: MasterClient, port: HeldPort, peer: str, peerID: PeerID, service: str
+        self,
+        client: MasterClient,
+        port: HeldPort,
+        ipv6: HeldPort | None,
+        peer: str,
+        peerID: PeerID,
+        service: str,
     ) -> Stream:
-        offer = client.offerFor(self._punches.offer, port)
+        offer = self._punches.offerTo(peerID, client, port)
         if port is client.port:
             client.usedToward[peerID] += 1
         stream = None
@@ -128,6 +136,7 @@ class Connecting:
                 Introduce,
                 peer=peerID,
                 token=port.token,
+                ipv6token=None if ipv6 is None else ipv6.token,
                 **offerArguments(offer),
             )
             other = Party(answer["reflexive"], offerFrom(answer))
@@ -158,3 +167,24 @@ class Connecting:
         finally:
             if port is client.port and stream is None:
                 client.free(peerID)
+
+
+async def _freshPorts(client: MasterClient) -> tuple[HeldPort, HeldPort | None]:
+    """
+    A port that the server has just observed, and one at our IPv6 address if we have one: both are
+    taken at the same time.
+    """
+    taking = client.ipv6.fresh()
+    try:
+        port = await client.freshPort()
+        try:
+            return port, await taking
+        except BaseException:
+            client.release(port)
+            raise
+    except BaseException:
+        taking.addCallbacks(
+            lambda ipv6: None if ipv6 is None else client.release(ipv6), lambda failure: None
+        )
+        taking.cancel()
+        raise

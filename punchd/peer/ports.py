@@ -45,20 +45,27 @@ class FreshPorts:
     _tokens: list[tuple[float, bytes]] = field(factory=list, init=False)
     _touches: dict[HeldPort, Touch] = field(factory=dict, init=False)
 
-    async def take(self, assist: Address) -> HeldPort:
+    async def take(self, assist: Address, interface: str = "") -> HeldPort:
         """
         A port that the assist service at C{assist} has just observed; to be released.
 
+        @param interface: the address to take it at, if C{assist} is one of IPv6.
         @raise PunchdError: when the server or its assist service is not to be had.
         """
         token = await self._token()
-        port = HeldPort.take(self._reactor, self._acceptor)
+        port = HeldPort.take(self._reactor, self._acceptor, interface=interface)
         try:
             self._touches[port] = await self._touch(port, assist, token)
         except BaseException:
             port.close()
             raise
         return port
+
+    def seenAt(self, observed: Address) -> HeldPort | None:
+        """
+        The port that an assist service has observed there, if it is not released yet.
+        """
+        return next((port for port in self._touches if port.observed == observed), None)
 
     async def observedAt(self, port: HeldPort, assist: Address) -> Address | None:
         """

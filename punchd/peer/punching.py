@@ -26,6 +26,7 @@ from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.attempts import MOST_RETRIES, Attempt
+from punchd.peer.guesses import Allotment
 from punchd.values.addresses import Address, showAddress
 from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.parties import LocalAddressPolicy, Party, Situation
@@ -46,17 +47,18 @@ class Surroundings(Typing):
     What a punch needs of the server that introduced it.
 
     @ivar leased: the port that our router lets anybody in to, if it has leased one.
-    @ivar ipv6: the port of our IPv6 candidate, if we have one.
     """
 
     leased: HeldPort | None
-    ipv6: HeldPort | None
 
     def freshPort(self) -> Deferred[HeldPort]:
         """A port that the server has just observed."""
 
     def ordinaryPort(self) -> HeldPort:
         """A port that nobody has observed."""
+
+    def portSeenAt(self, observed: Address) -> HeldPort | None:
+        """Our port that the server has observed there."""
 
     def release(self, port: HeldPort) -> None:
         """A port of either kind is not needed any more."""
@@ -92,6 +94,7 @@ class Punch:
     @ivar policy: whom we send SYNs to at all.
     @ivar note: takes a line for the timeline.
     @ivar plan: what will be tried, and when.
+    @ivar allotment: what guessing ports may cost.
     @ivar outcomes: of the strategies that are done, in that order.
     @ivar wonBy: the name of the strategy that won.
     @ivar connectedAt: when the winner's TCP connection was made, on the clock.
@@ -108,6 +111,7 @@ class Punch:
     _strategies: dict[str, IStrategy]
     plan: Plan
     service: str = ""
+    allotment: Allotment = field(factory=Allotment)
     outcomes: list[Outcome] = field(factory=list, init=False)
     wonBy: str | None = field(default=None, init=False)
     connectedAt: float | None = field(default=None, init=False)

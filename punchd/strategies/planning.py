@@ -34,6 +34,9 @@ PREFERENCE = (
     "sequential",
 )
 
+#: Those that guess ports: without guesses, a peer does not offer them.
+GUESSING = ("predicted", "birthday")
+
 
 def preferred(names: list[str]) -> list[str]:
     """
@@ -74,6 +77,11 @@ def whyNothingApplies(situation: Situation) -> str:
     """
     Why there is nothing to try for these two, for the person who waits.
     """
+    if not situation.isOfOneFamily:
+        return (
+            "one peer is connected to the server by IPv4, the other one by IPv6, and the server "
+            "has not seen an IPv6 address of both"
+        )
     nats = (situation.caller.offer.nat, situation.callee.offer.nat)
     if all(nat.isSymmetric for nat in nats):
         return (

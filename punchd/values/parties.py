@@ -80,9 +80,12 @@ class Situation:
         Whether two peers that dial each other where the server has seen them can meet, as far as is
         known.
 
-        A symmetric NAT shows each remote another port than the server saw. Its SYNs arrive where
-        ports are not filtered; nothing that is dialled to the port that the server saw does.
+        Both must have been seen by IPv4, or both by IPv6. A symmetric NAT shows each remote another
+        port than the server saw. Its SYNs arrive where ports are not filtered; nothing that is
+        dialled to the port that the server saw does.
         """
+        if not self.isOfOneFamily:
+            return False
         natOfCaller, natOfCallee = self.caller.offer.nat, self.callee.offer.nat
         if natOfCaller.isSymmetric:
             return not natOfCallee.isSymmetric and not natOfCallee.filtersPorts

@@ -5,6 +5,7 @@ Held ports without sockets: what becomes of a dialled connection is up to the te
 from typing import Any
 
 from attrs import define, field
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -71,6 +72,10 @@ class FakePort:
     token: bytes | None = None
     observed: Address | None = None
     isClosed: bool = False
+    interface: str = ""
+
+    def reaches(self, remote: Address) -> bool:
+        return isinstance(remote, IPv6Address) == bool(self.interface)
 
     def to(self, remote: Address) -> IStreamClientEndpoint:
         return Endpoint(self, remote)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, cast
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -48,6 +48,19 @@ class Watcher:
         return [happening.step for happening in self.seen]
 
 
+@define(eq=False)
+class FakeCandidate:
+    """
+    A client's IPv6 ports: none, unless the test gives some.
+    """
+
+    port: HeldPort | None = None
+    others: list[Deferred[HeldPort | None]] = field(factory=list)
+
+    def fresh(self) -> Deferred[HeldPort | None]:
+        return self.others.pop(0) if self.others else succeed(None)
+
+
 class FakeClient(FakeServer):
     """
     What L{MasterClient} is to others.
@@ -59,6 +72,7 @@ class FakeClient(FakeServer):
         super().__init__(clock)
         self.join = JoinAddress(host)
         self.port = FakePort(clock)
+        self.ipv6 = FakeCandidate()
         self.usedToward: Counter[PeerID] = Counter()
         self.observed: Address = HERE
         self.hosts: tuple[Address, ...] = ()

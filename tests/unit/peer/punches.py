@@ -18,6 +18,7 @@ from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.punching import Punch
+from punchd.values.addresses import Address
 from punchd.values.outcomes import Outcome
 from punchd.values.parties import LocalAddressPolicy, Offer, Party, Situation
 from punchd.values.plans import Consideration, Plan, PlannedAttempt
@@ -76,7 +77,10 @@ class FakeServer:
     released: list[object] = field(factory=list)
     told: list[tuple[bytes, str, bytes, bytes | None]] = field(factory=list)
     leased: HeldPort | None = None
-    ipv6: HeldPort | None = None
+    seen: dict[Address, HeldPort] = field(factory=dict)
+
+    def portSeenAt(self, observed: Address) -> HeldPort | None:
+        return self.seen.get(observed)
 
     def ordinaryPort(self) -> HeldPort:
         port = FakePort(self.clock, number=3000 + len(self.ports))
