@@ -9,7 +9,7 @@ is called at; ports for more come by way of the assist service.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -33,10 +33,12 @@ from zope.interface import implementer
 from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
 from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
 from punchd.net.held import HeldPort
+from punchd.net.own import ownAddresses, sourceToward
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
+from punchd.peer.families import IPv6Candidate, hostCandidates
 from punchd.peer.ports import FreshPorts, inBackground
-from punchd.values.addresses import Address, makeAddress, showAddress
+from punchd.values.addresses import Address, isGlobalIPv6, makeAddress, showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.nat import UNKNOWN, Mapping, NatBehaviour
 from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
@@ -62,7 +64,7 @@ class MasterClient(Service):
     @ivar welcome: what the server said when it let us in; C{None} while we are not connected.
     @ivar nat: what stands in front of us does, as far as is known.
     @ivar leased: the port that our router lets anybody in to, if it has leased one.
-    @ivar ipv6: the port of our IPv6 candidate, if we have one.
+    @ivar ipv6: our IPv6 candidate, if we have one.
     @ivar problem: why we are not connected; C{None} while we are, or at first.
     @ivar usedToward: how many streams and punches there are on C{port}, by peer: one four-tuple
         carries one connection.
@@ -81,7 +83,13 @@ class MasterClient(Service):
         listener: Callable[[MasterClient], Listener],
         present: Callable[[], Greeting],
         note: Callable[[str], None],
+        addresses: Callable[[], Sequence[str]] = ownAddresses,
+        source: Callable[[Address], str | None] = sourceToward,
     ) -> None:
+        """
+        @param addresses: tells the IPv4 addresses of this host.
+        @param source: tells from which of its addresses another one is dialled.
+        """
         self.clock: IReactorTime = reactor
         self.join = join
         self.random = random
@@ -91,7 +99,6 @@ class MasterClient(Service):
         self.usedToward: Counter[PeerID] = Counter()
         self.nat = UNKNOWN
         self.leased: HeldPort | None = None
-        self.ipv6: HeldPort | None = None
         self._reactor = reactor
         self._context = context
         self._arrivals = arrivals
@@ -101,8 +108,9 @@ class MasterClient(Service):
         self._conversation: Conversation | None = None
         self._client: ClientService | None = None
         self._ports = FreshPorts(reactor, entropy, arrivals, self.ask)
-        self._hosts: tuple[str, ...] = ()
-        self._server = ""
+        self.ipv6 = IPv6Candidate(reactor, self._ports, self._ipv6Assist, source, self.update)
+        self._addresses = addresses
+        self._host = self._server = ""
 
     # Connecting.
 
@@ -151,7 +159,6 @@ class MasterClient(Service):
         return Conversation(self._reactor, self._listener)
 
     async def _login(self, conversation: Conversation) -> None:
-        self._hosts = ()
         welcome = await conversation.login(self._greeting)
         transport: Any = conversation.protocol.transport
         self._server = transport.getPeer().host
@@ -163,6 +170,7 @@ class MasterClient(Service):
         self.welcome, self._conversation = welcome, conversation
         self.problem = None
         self._ports.forgetTokens()
+        self.ipv6.begin()
         self._note(
             f"connected to the server at {self.join.where}, which sees us as "
             f"{showAddress(welcome.observed)}"
@@ -171,7 +179,9 @@ class MasterClient(Service):
         inBackground(self._discover(conversation))
 
     def _greeting(self, transport: Any) -> Greeting:
-        self._hosts = (transport.getHost().host,)
+        self._host = transport.getHost().host
+        # The port is called at where the server sees it: by the family of this connection.
+        self.port.interface = self._host if ":" in self._host else ""
         said = self._present()
         return evolve(said, offer=self.offerFor(said.offer, self.port))
 
@@ -179,6 +189,7 @@ class MasterClient(Service):
         if self._conversation is not conversation:
             return
         self._conversation = self.welcome = None
+        self.ipv6.end()
         if self._client is not None:
             self.problem = str(conversation.error or "disconnected")
             self._note(f"lost the server at {self.join.where}: {self.problem}")
@@ -191,6 +202,7 @@ class MasterClient(Service):
 
     async def _stop(self) -> None:
         client, self._client = self._client, None
+        self.ipv6.end()
         self._ports.releaseAll()
         if client is not None:
             await client.stopService()
@@ -228,8 +240,9 @@ class MasterClient(Service):
         """
         C{offer} with what only this connection knows, for a port of ours.
         """
-        hosts = tuple(makeAddress(host, port.number) for host in self._hosts)
-        return evolve(offer, hosts=hosts, nat=self.nat)
+        hosts = hostCandidates(self._host, self._addresses())
+        own = tuple(makeAddress(host, port.number) for host in hosts)
+        return evolve(offer, hosts=own, nat=self.nat)
 
     def update(self) -> None:
         """
@@ -240,7 +253,9 @@ class MasterClient(Service):
             return
         said = self._present()
         offer = self.offerFor(said.offer, self.port)
-        telling = conversation.ask(Update, accepts=said.accepts, **offerArguments(offer))
+        telling = conversation.ask(
+            Update, accepts=said.accepts, ipv6token=self.ipv6.token, **offerArguments(offer)
+        )
         telling.addErrback(lambda failure: self._note(f"{failure.value}"))
 
     async def _discover(self, conversation: Conversation) -> None:
@@ -248,12 +263,12 @@ class MasterClient(Service):
         Does the NAT give one port the same address toward both assist ports? Uses a fresh port, so
         that ending these connections cannot hurt the mapping of the port that we are called at.
         """
-        _, welcome = self._connected()
-        if len(welcome.assists) < 2:
+        assists = self.assists(self.port)
+        if len(assists) < 2:
             return
         port = await self.freshPort()
         try:
-            second = await self._ports.observedAt(port, self.addressOf(welcome.assists[1]))
+            second = await self._ports.observedAt(port, assists[1])
             same = port.observed == second
         finally:
             self.release(port)
@@ -284,6 +299,30 @@ class MasterClient(Service):
             )
         return remote
 
+    def assists(self, port: HeldPort) -> list[Address]:
+        """
+        The assist services that C{port} reaches: those of its family, in the server's order.
+
+        @raise Refused: when the server names none but such as we have no business to dial.
+        @raise Unreachable: when it does so in a way that nobody understands, or is not there.
+        """
+        found, problem = [], None
+        for assist in self._connected()[1].assists:
+            try:
+                found.append(self.addressOf(assist))
+            except PunchdError as error:
+                problem = error
+        if not found and problem is not None:
+            raise problem
+        return [each for each in dict.fromkeys(found) if port.reaches(each)]
+
+    def _ipv6Assist(self) -> Address | None:
+        try:
+            named = [self.addressOf(each) for each in self._connected()[1].assists]
+        except PunchdError:
+            return None
+        return next((each for each in named if isGlobalIPv6(each)), None)
+
     def freshPort(self) -> Deferred[HeldPort]:
         """
         A port that the server has just observed; to be released.
@@ -293,10 +332,10 @@ class MasterClient(Service):
         return Deferred.fromCoroutine(self._freshPort())
 
     async def _freshPort(self) -> HeldPort:
-        _, welcome = self._connected()
-        if not welcome.assists:
+        assists = self.assists(self.port)
+        if not assists:
             raise Unreachable("the server has no assist service")
-        return await self._ports.take(self.addressOf(welcome.assists[0]))
+        return await self._ports.take(assists[0], self.port.interface)
 
     def ordinaryPort(self) -> HeldPort:
         """
@@ -304,7 +343,13 @@ class MasterClient(Service):
 
         @raise Unreachable: when none is to be had.
         """
-        return HeldPort.take(self._reactor, self._arrivals)
+        return HeldPort.take(self._reactor, self._arrivals, interface=self.port.interface)
+
+    def portSeenAt(self, observed: Address) -> HeldPort | None:
+        """
+        The fresh port, or the one of our IPv6 candidate, that the server has observed there.
+        """
+        return self._ports.seenAt(observed)
 
     def release(self, port: HeldPort) -> None:
         """

@@ -8,7 +8,6 @@ from enum import Enum
 from typing import Any
 
 from attrs import evolve, field, frozen
-from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
@@ -21,7 +20,7 @@ from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints
 from punchd.server.observations import Observations
 from punchd.server.sessions import Line, Population, Session, kept
-from punchd.values.addresses import Address, showAddress
+from punchd.values.addresses import Address, isGlobalIPv6, showAddress
 from punchd.values.happenings import Happening
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerID
@@ -210,6 +209,7 @@ class Conversation(amp.CommandLocator):
     ) -> dict[str, Any]:
         session = self._registered()
         session.offer = self._offered(session, offer, ipv6token)
+        session.ipv6token = ipv6token
         session.accepts = accepts
         return {}
 
@@ -254,8 +254,11 @@ class Conversation(amp.CommandLocator):
         """
         What a peer says of itself, with what the server knows of its addresses.
         """
-        ipv6 = self._observed(session, ipv6token)
-        if not isinstance(ipv6, IPv6Address):
+        if ipv6token is not None and ipv6token == session.ipv6token:
+            ipv6 = session.offer.ipv6
+        else:
+            ipv6 = self._observed(session, ipv6token)
+        if ipv6 is not None and not isGlobalIPv6(ipv6):
             ipv6 = None
         offer = kept(offerFrom(arguments), self.observed, session.proven)
         return evolve(offer, ipv6=ipv6)

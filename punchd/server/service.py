@@ -36,7 +36,7 @@ from punchd.server.limits import Complaints, Strangers
 from punchd.server.master import MasterGate
 from punchd.server.observations import Observations
 from punchd.server.sessions import Population
-from punchd.values.addresses import Address
+from punchd.values.addresses import Address, showAddress
 from punchd.values.joining import JoinAddress
 from punchd.wire.commands import Assist
 
@@ -126,7 +126,7 @@ class PunchdServer(Service):
         self.identity = credentials.identity
         self.joinAddress: JoinAddress | None = None
         self._folder = folder
-        self._host = hosts[0]
+        self._hosts = tuple(hosts)
         self._registry = registry
         self._log = Logger()
         self._complaints = Complaints(self._log)
@@ -211,10 +211,21 @@ class PunchdServer(Service):
         master = _addressOf("--master", port)
         for endpoint in self._assistEndpoints:
             port = await self._take("--assist", endpoint, self._assist)
-            self._exchange.assists.append(_assistAt(_addressOf("--assist", port), master))
-        self.joinAddress = JoinAddress(self._host, master.port, self.identity.peerID)
+            assist = _addressOf("--assist", port)
+            self._exchange.assists.extend(assistsAt(assist, master, self._hosts))
+            if isinstance(assist, IPv6Address) and not any(map(_isIPv6, self._hosts)):
+                self._warnOfIPv6(assist)
+        self.joinAddress = JoinAddress(self._hosts[0], master.port, self.identity.peerID)
         self._folder.write(JOIN_FILE, f"{self.joinAddress}\n".encode("ascii"))
         self._log.info("peers join with --server {address}", address=str(self.joinAddress))
+
+    def _warnOfIPv6(self, assist: Address) -> None:
+        if ip_address(assist.host).is_unspecified:
+            self._log.warn(
+                "peers are told no IPv6 address of the assist service at {address}: name one with "
+                "--host, or bind the service to it",
+                address=showAddress(assist),
+            )
 
     async def _take(
         self, option: str, endpoint: IStreamServerEndpoint, gate: Gate
@@ -270,13 +281,39 @@ def _addressOf(option: str, port: IListeningPort) -> Address:
     return address
 
 
-def _assistAt(assist: Address, master: Address) -> Assist:
+def assistsAt(assist: Address, master: Address, hosts: Sequence[str]) -> list[Assist]:
     """
-    How peers find an assist service: at the host where they found the master, unless it is bound to
-    an address of its own.
+    How peers are told of an assist service: at the host where they found the master, unless that
+    does not lead to it.
+
+    A peer whose master connection is of one family needs a literal address for an assist service of
+    the other one. That is where the service is bound, or one of C{hosts}.
+
+    @param assist: where it listens.
+    @param master: where the master service does.
+    @param hosts: names and addresses of the server.
     """
-    isElsewhere = not ip_address(assist.host).is_unspecified and assist.host != master.host
-    return Assist(assist.host if isElsewhere else None, assist.port)
+    if not ip_address(assist.host).is_unspecified:
+        return [Assist(None if assist.host == master.host else assist.host, assist.port)]
+    isIPv6 = isinstance(assist, IPv6Address)
+    literals = [host for host in hosts if _isLiteral(host) and _isIPv6(host) == isIPv6]
+    there = [Assist(host, assist.port) for host in literals[:1]]
+    if isIPv6 == isinstance(master, IPv6Address):
+        # Unspecified and of IPv6, it mostly serves IPv4 too.
+        return [Assist(None, assist.port), *(there if isIPv6 else [])]
+    return there or [Assist(None, assist.port)]
+
+
+def _isLiteral(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _isIPv6(host: str) -> bool:
+    return ":" in host
 
 
 def _nothing(failure: Failure) -> None:

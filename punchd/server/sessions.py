@@ -63,6 +63,8 @@ class Session:
     @ivar observed: the address that the server sees its master connection come from.
     @ivar accepts: whose introductions it takes.
     @ivar proven: where the server has dialled the peer beside C{observed}, and found it.
+    @ivar ipv6token: what its offer's IPv6 candidate was named by. The address is kept with the
+        offer, as observations are forgotten while the session lives.
     @ivar introducing: how often it may ask for introductions; C{None} until it does.
     @ivar dialBacks: how often it may have itself dialled; C{None} until it does.
     @ivar calls: how often each peer that it accepts may be introduced to it.
@@ -76,6 +78,7 @@ class Session:
     accepts: frozenset[PeerID]
     heardAt: float
     proven: frozenset[Address] = frozenset()
+    ipv6token: bytes | None = None
     introducing: Allowance | None = None
     dialBacks: Allowance | None = None
     calls: dict[PeerID, Allowance] = field(factory=dict)
