@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from punchd.net.held import HeldPort
     from punchd.values.addresses import Address
     from punchd.values.happenings import Happening
+    from punchd.values.leases import Lease, RouterFacts
     from punchd.values.outcomes import Outcome
     from punchd.values.parties import Situation
     from punchd.values.peers import PeerID
@@ -101,6 +102,7 @@ class IAttempt(Interface):
     situation = Attribute("The L{Situation<punchd.values.parties.Situation>}: both offers.")
     isCaller = Attribute("C{bool}: which half this is.")
     clock = Attribute("An C{IReactorTime} for every wait.")
+    random = Attribute("A C{random.Random} for every choice that the other side need not know.")
 
     def heldPort() -> HeldPort:
         """
@@ -151,7 +153,9 @@ class IAttempt(Interface):
         of its own. For guessing ports: what one socket costs counts.
 
         Only hosts are dialled that the server has observed the other side at in this introduction,
-        and no more sockets than the budget allows; the rest is left out, and the timeline says so.
+        there no well-known port, and no more sockets than the budget allows; the rest is left out,
+        and the timeline says so. The Deferred fires when one connection is authenticated, or
+        nothing is open any more; when it is cancelled, everything that has not connected is closed.
 
         @param patience: seconds after which a socket that heard nothing is given up.
         """
@@ -215,6 +219,53 @@ class IAccessPolicy(Interface):
         """
 
 
+class IPortMapper(Interface):
+    """
+    One way of asking the router for TCP ports of its outside address, so that whoever dials them is
+    let in to this host.
+
+    An implementation speaks to one router, and believes nobody else. Each method gives up by
+    itself within seconds.
+    """
+
+    name = Attribute("The protocol's word: C{str}.")
+
+    def ask() -> Deferred[RouterFacts]:
+        """
+        Ask the router what it says of itself; nothing is changed by it.
+
+        @raise punchd.errors.Unreachable: when it does not answer, so mostly knows nothing of this
+            protocol.
+        @raise punchd.errors.Refused: when it answers that it does not lend ports.
+        """
+
+    def lease(internal: int, external: int, lifetime: float) -> Deferred[Lease]:
+        """
+        Make a lease, or renew it.
+
+        @param internal: the port of this host.
+        @param external: the port that is wanted on the router, 0 for any; it may give another.
+        @param lifetime: seconds that are wished for; it may give fewer.
+        @raise punchd.errors.PortTaken: when that port is somebody else's, and the router gives no
+            other by itself.
+        @raise punchd.errors.PunchdError: as L{ask}.
+        """
+
+    def holds(lease: Lease) -> Deferred[bool]:
+        """
+        Does the router still know of this lease, as far as can be told without changing anything?
+
+        @raise punchd.errors.PunchdError: as L{ask}.
+        """
+
+    def release(lease: Lease) -> Deferred[None]:
+        """
+        Give a lease back.
+
+        @raise punchd.errors.PunchdError: as L{ask}; the lease then ends with its lifetime.
+        """
+
+
 class IStreamOpener(Interface):
     """
     The seam between those who want a stream and how it comes about.
@@ -245,6 +296,7 @@ __all__ = [
     "IAttempt",
     "IObserver",
     "IPlugin",
+    "IPortMapper",
     "IRegistry",
     "IRegistryMaker",
     "IStrategy",

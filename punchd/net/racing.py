@@ -156,7 +156,7 @@ class RacingEndpoint:
         lane.dialling = None
         if self._won is None:
             # Connected while being cancelled: too late.
-            _abort(protocol)
+            abort(protocol)
             return
         lane.proving = True
         self.prove(protocol).addCallbacks(
@@ -168,7 +168,7 @@ class RacingEndpoint:
         lane.proving, lane.finished = False, True
         won = self._won
         if won is None:
-            _abort(protocol)
+            abort(protocol)
             return
         self._note(lane, Result.CONNECTED)
         self._stop(Result.CANCELLED)
@@ -178,7 +178,7 @@ class RacingEndpoint:
         self, lane: _Lane, factory: IProtocolFactory, protocol: IProtocol, failure: Failure
     ) -> None:
         lane.proving = False
-        _abort(protocol)
+        abort(protocol)
         if self._won is None:
             return
         self._note(lane, Result.NOT_AUTHENTICATED, failure.getErrorMessage())
@@ -188,7 +188,7 @@ class RacingEndpoint:
         lane.dialling = None
         if self._won is None or failure.check(CancelledError) is not None:
             return
-        result, detail = _whatFailed(failure)
+        result, detail = whatFailed(failure.value)
         self._note(lane, result, detail)
         pause = self._random.uniform(0, LONGEST_PAUSE)
         if result is Result.PORT_TAKEN:
@@ -239,8 +239,10 @@ class RacingEndpoint:
         won.errback(failure)
 
 
-def _whatFailed(failure: Failure) -> tuple[Result, str]:
-    error = failure.value
+def whatFailed(error: BaseException | None) -> tuple[Result, str]:
+    """
+    What became of a try that ended with C{error}, and more of it where that does not say all.
+    """
     number = getattr(error, "osError", None)
     if isinstance(error, ConnectionRefusedError):
         return Result.REFUSED, ""
@@ -254,10 +256,13 @@ def _whatFailed(failure: Failure) -> tuple[Result, str]:
         name = errno.errorcode.get(number or 0, str(error) or type(error).__name__)
         reached = number in (errno.ECONNRESET, errno.EPROTO)
         return (Result.REFUSED if reached else Result.UNREACHABLE), name
-    return Result.FAILED, f"{type(error).__name__}: {failure.getErrorMessage()}"
+    return Result.FAILED, f"{type(error).__name__}: {error}"
 
 
-def _abort(protocol: IProtocol) -> None:
+def abort(protocol: IProtocol) -> None:
+    """
+    End a connection at once, if it is one yet.
+    """
     transport = getattr(protocol, "transport", None)
     if transport is not None:
         transport.abortConnection()

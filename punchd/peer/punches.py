@@ -18,6 +18,7 @@ from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.experience import Experience
+from punchd.peer.guesses import Allotment, Guesses
 from punchd.peer.master import MasterClient
 from punchd.peer.punching import Punch
 from punchd.strategies.planning import makePlan
@@ -45,6 +46,7 @@ class Punches:
     _who: str
     offer: Offer
     _experience: Experience
+    _guesses: Guesses = field(factory=Guesses)
     _bySession: dict[bytes, tuple[Punch, Deferred[Stream]]] = field(factory=dict, init=False)
     _isStopped: bool = field(default=False, init=False)
 
@@ -88,6 +90,7 @@ class Punches:
             note=lambda step: self.note(step, session),
             strategies=self._strategies,
             plan=makePlan(situation, self._strategies),
+            allotment=Allotment(self._guesses),
         )
 
     def run(self, punch: Punch) -> Deferred[Stream]:

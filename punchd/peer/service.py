@@ -37,10 +37,11 @@ from punchd.peer.control import SOCKET, Answers, ControlFactory
 from punchd.peer.conversation import Greeting
 from punchd.peer.experience import Experience
 from punchd.peer.forwarding import ForwardFactory, Target
+from punchd.peer.guesses import MOST_GUESSES, Guesses
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
 from punchd.peer.punches import Punches
-from punchd.strategies.planning import preferred
+from punchd.strategies.planning import GUESSING, preferred
 from punchd.values.addresses import showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.parties import Offer
@@ -70,6 +71,7 @@ class PunchdPeer(Service):
         forwards: Sequence[tuple[str, IStreamServerEndpoint, Target]] = (),
         allow: Sequence[str] = (),
         roots: Path | str = "system",
+        guesses: int = MOST_GUESSES,
         observer: IObserver | None = None,
         random: Random | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
@@ -82,6 +84,8 @@ class PunchdPeer(Service):
         @param allow: rules as in C{--allow}.
         @param now: the wall clock.
         @param roots: what vouches for servers without a pin: a PEM file, or C{"system"}.
+        @param guesses: SYNs that guessing ports may cost in one introduction; with 0, nothing is
+            guessed.
         @raise ConfigurationError: when something of this is not usable.
         """
         self.name = self._name = name
@@ -95,6 +99,8 @@ class PunchdPeer(Service):
         self._policy = AllowList.parse(self.pins, list(allow))
         credentials = selfSigned(self.identity)
         names = preferred(list(strategies)) if order is None else list(order)
+        if not guesses:
+            names = [name for name in names if name not in GUESSING]
         offer = Offer(strategies=tuple((name, strategies[name].version) for name in names))
         chance = random or SystemRandom()
         self.punches = Punches(
@@ -107,6 +113,7 @@ class PunchdPeer(Service):
             name,
             offer,
             Experience.inFolder(folder, reactor, now),
+            Guesses(guesses),
         )
         self._exposures = Exposures(dict(exposures or {}), self._policy)
         arrivals = Arrivals(reactor, self.punches.find)

@@ -4,6 +4,7 @@ C{twistd punchd-peer}.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from twisted.internet.endpoints import clientFromString, serverFromString
@@ -14,6 +15,7 @@ from punchd.identity.folder import StateFolder
 from punchd.interfaces import IStrategy
 from punchd.peer.access import parseNamed, parseRule
 from punchd.peer.forwarding import parseForward
+from punchd.peer.guesses import MOST_GUESSES
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
 from punchd.tap.options import PunchdOptions, defaultState
@@ -34,6 +36,12 @@ class Options(PunchdOptions):
         ["state", None, None, "folder for key, pins and control socket"],
         ["ca", None, None, "PEM file with the roots that vouch for servers given without #PIN"],
         ["strategies", None, None, "strategies to use, best first: a,b,c"],
+        [
+            "guesses",
+            None,
+            str(MOST_GUESSES),
+            "SYNs to guessed ports that one introduction may cost; 0 for none",
+        ],
         ["config", None, None, "these options as TOML; the command line wins"],
     ]
     optFlags: ClassVar = [["no-relay", None, "direct or nothing"]]
@@ -69,6 +77,7 @@ class Options(PunchdOptions):
         checkedName(self["name"], "--name")
         if not self.many["server"]:
             raise usage.UsageError("say --server HOST[:PORT][#PIN]: where the server is")
+        parseGuesses(self["guesses"])
         self["state"] = self["state"] or defaultState(self.program)
         for text in self.many["server"]:
             JoinAddress.parse(text)
@@ -78,6 +87,17 @@ class Options(PunchdOptions):
             parseForward(text)
         for rule in self.many["allow"]:
             parseRule(rule)
+
+
+def parseGuesses(text: str) -> int:
+    """
+    The number in C{--guesses}.
+
+    @raise ConfigurationError: when it is none.
+    """
+    if re.fullmatch(r"[0-9]{1,4}", text) is None or int(text) > MOST_GUESSES:
+        raise ConfigurationError(f"--guesses takes a number from 0 to {MOST_GUESSES}, not {text!r}")
+    return int(text)
 
 
 def chosenStrategies(text: str | None, loaded: dict[str, IStrategy]) -> list[str] | None:
@@ -134,6 +154,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         forwards=forwards,
         allow=many["allow"],
         roots=options["ca"] or "system",
+        guesses=parseGuesses(options["guesses"]),
     )
 
 

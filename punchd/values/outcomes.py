@@ -41,9 +41,11 @@ class Way(Enum):
 @frozen
 class Try:
     """
-    One socket's fate.
+    One socket's fate, or that of many alike: when ports are guessed, nobody wants to read of each.
 
-    @ivar seconds: how long it took.
+    @ivar remote: where to; its port is 0 for sockets that dialled several ports of that host.
+    @ivar seconds: how long it took; of many, the longest.
+    @ivar sockets: how many there were.
     """
 
     way: Way
@@ -51,6 +53,14 @@ class Try:
     result: Result
     seconds: float
     detail: str = ""
+    sockets: int = 1
+
+    @property
+    def where(self) -> str:
+        """
+        C{remote} as people write it.
+        """
+        return showWhere(self.remote)
 
     def line(self) -> str:
         """
@@ -58,9 +68,16 @@ class Try:
         """
         detail = f" ({self.detail})" if self.detail else ""
         return (
-            f"{self.way.value} {showAddress(self.remote)}: {self.result.value}{detail} "
+            f"{self.way.value} {self.where}: {self.result.value}{detail} "
             f"after {self.seconds * 1000:.0f} ms"
         )
+
+
+def showWhere(remote: Address) -> str:
+    """
+    C{remote} as people write it; C{192.0.2.1:*} for several ports of a host, which is port 0.
+    """
+    return showAddress(remote) if remote.port else showAddress(remote).removesuffix("0") + "*"
 
 
 @frozen
@@ -86,10 +103,9 @@ class Outcome:
         if self.detail:
             told = self.detail
         elif self.tries:
-            counts = Counter(
-                f"{one.way.value} {showAddress(one.remote)}: {one.result.value}"
-                for one in self.tries
-            )
+            counts: Counter[str] = Counter()
+            for one in self.tries:
+                counts[f"{one.way.value} {one.where}: {one.result.value}"] += one.sockets
             told = ", ".join(
                 f"{what} {number} times" if number > 1 else what for what, number in counts.items()
             )
@@ -109,10 +125,11 @@ class Outcome:
             "tries": [
                 {
                     "way": one.way.value,
-                    "remote": showAddress(one.remote),
+                    "remote": one.where,
                     "result": one.result.value,
                     "seconds": round(one.seconds, 4),
                     "detail": one.detail,
+                    "sockets": one.sockets,
                 }
                 for one in self.tries
             ],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -54,6 +55,7 @@ class FakeAttempt:
     situation: Situation
     isCaller: bool
     clock: Clock = field(factory=Clock)
+    random: Random = field(factory=lambda: Random(1))
     raced: list[tuple[object, list[Address], bool, int]] = field(factory=list)
     notes: list[str] = field(factory=list)
 

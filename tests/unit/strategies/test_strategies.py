@@ -3,6 +3,7 @@ Tests for the strategies that come with punchd, each with an attempt that only r
 """
 
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -71,6 +72,7 @@ class Remembering:
     situation: Situation
     isCaller: bool
     clock: Clock = field(factory=Clock)
+    random: Random = field(factory=lambda: Random(1))
     races: list[Raced] = field(factory=list)
     told: list[tuple[bytes, Port | None]] = field(factory=list)
     fresh: list[Deferred[Port]] = field(factory=list)

@@ -4,6 +4,8 @@ Tests for L{punchd.values.outcomes} and L{punchd.values.plans}.
 
 import json
 
+from attrs import evolve
+
 from punchd.errors import NoPath
 from punchd.values.addresses import makeAddress
 from punchd.values.outcomes import Outcome, Result, Try, Way
@@ -31,6 +33,19 @@ def test_equalTriesAreCounted() -> None:
     )
 
 
+def test_triesThatAreToldTogetherCountAsMany() -> None:
+    several = evolve(REFUSED, remote=makeAddress("203.0.113.9", 0), sockets=250)
+    outcome = Outcome("birthday", Result.TIMED_OUT, 2.0, (several, evolve(several, sockets=6)))
+    assert outcome.line() == (
+        "birthday: no answer after 2.0 s (dialled 203.0.113.9:*: refused 256 times)"
+    )
+
+
+def test_triesToSeveralPortsOfAnIPv6Host() -> None:
+    one = Try(Way.DIALLED, makeAddress("2001:db8::1", 0), Result.REFUSED, 0.25, sockets=2)
+    assert one.where == "[2001:db8::1]:*"
+
+
 def test_withoutTriesNothingWasDialled() -> None:
     assert Outcome("lan", Result.TIMED_OUT, 2.0).line().endswith("(nothing was dialled)")
 
@@ -54,6 +69,7 @@ def test_anOutcomeIsJSON() -> None:
                 "result": "refused",
                 "seconds": 0.25,
                 "detail": "",
+                "sockets": 1,
             }
         ],
     }
