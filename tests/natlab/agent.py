@@ -31,22 +31,24 @@ class Program:
         self.dialling: dict[int, tuple[socket.socket, float]] = {}
         self.watching: tuple[socket.socket, int] | None = None
 
-    def _bound(self, port: int) -> socket.socket:
+    def _bound(self, port: int, ipv6: bool = False) -> socket.socket:
         """
         A socket on a port that others may use as well.
         """
-        made = socket.socket()
+        made = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
+        if ipv6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind(("", port))
         self.open.append(made)
         return made
 
-    def serve(self, port: int) -> None:
+    def serve(self, port: int, ipv6: bool = False) -> None:
         """
         Tell everybody who connects the address that they come from.
         """
-        listening = self._bound(port)
+        listening = self._bound(port, ipv6)
         listening.listen(1024)
 
         threading.Thread(target=self._answer, args=(listening,), daemon=True).start()
@@ -71,13 +73,13 @@ class Program:
                     return
                 connections[connection.fileno()] = connection
                 waiting.register(connection, select.POLLIN)
-                connection.sendall(json.dumps(address).encode() + b"\n")
+                connection.sendall(json.dumps(address[:2]).encode() + b"\n")
 
     def start(self, port: int, to: list[Any]) -> int:
         """
         Begin to connect from a port; the number of the attempt.
         """
-        dialled = self._bound(port)
+        dialled = self._bound(port, ":" in to[0])
         dialled.setblocking(False)
         began = time.monotonic()
         dialled.connect_ex((to[0], to[1]))

@@ -43,11 +43,11 @@ class Agent:
             raise OSError(f"{command} on {self.host.name}: {answer['error']}")
         return answer["answer"]
 
-    def serve(self, port: int) -> None:
+    def serve(self, port: int, ipv6: bool = False) -> None:
         """
         Tell everybody who connects to the port the address they come from.
         """
-        self._do("serve", port=port)
+        self._do("serve", port=port, ipv6=ipv6)
 
     def start(self, port: int, to: Address) -> int:
         """

@@ -41,14 +41,17 @@ def _tool(argv: Sequence[str], text: str) -> None:
         raise LabError(f"{' '.join(argv)}: {done.stderr.strip()[:1000]}")
 
 
-def ip(commands: Iterable[str], namespace: str | None = None) -> None:
+def ip(commands: Iterable[str], namespace: str | None = None, *, family: int = 4) -> None:
     """
     Run many commands of C{ip}, without that word, in one process.
 
     @param namespace: Where, if not in the root namespace, in which nothing but
         namespaces may be made.
+    @param family: 6 for what is said of IPv6.
     """
     where = [] if namespace is None else ["-n", namespace]
+    if family == 6:
+        where = ["-6", *where]
     _tool(["ip", *where, "-batch", "-"], "\n".join(commands) + "\n")
 
 
@@ -59,12 +62,22 @@ def inside(namespace: str) -> list[str]:
     return ["ip", "netns", "exec", namespace]
 
 
+def tool(namespace: str, argv: Sequence[str], text: str) -> None:
+    """
+    Run a program in the namespace, with C{text} as its input.
+    """
+    _tool([*inside(namespace), *argv], text)
+
+
 _SETTINGS = {
     "ipv4/ip_forward": 1,
     # Packets with foreign or untranslated sources must travel as on a network
     # whose routers do not check; the larger of "all" and the interface counts.
     "ipv4/conf/all/rp_filter": 0,
     "ipv4/conf/default/rp_filter": 0,
+    # A router that hairpins sends packets back where they came from, and means it.
+    "ipv4/conf/all/send_redirects": 0,
+    "ipv4/conf/default/send_redirects": 0,
     # Every refusal is answered, not one a second: tests count on it.
     "ipv4/icmp_ratelimit": 0,
     # Duplicate address detection would delay and its traffic be counted.

@@ -34,10 +34,13 @@ _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
 _TUN_F_CSUM = 0x01
 _TUN_F_TSO4 = 0x02
+_TUN_F_TSO6 = 0x04
 
 _VNET = 10  # bytes of struct virtio_net_hdr before each packet
 _SOURCE = slice(_VNET + 12, _VNET + 16)  # RFC 791, section 3.1
 _DESTINATION = slice(_VNET + 16, _VNET + 20)
+_SOURCE6 = slice(_VNET + 8, _VNET + 24)  # RFC 8200, section 3
+_DESTINATION6 = slice(_VNET + 24, _VNET + 40)
 _LARGEST = _VNET + 65536
 _BATCH = 32  # packets read in a row before those that are due get their turn
 
@@ -56,7 +59,7 @@ def openTun(name: str) -> int:
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
     fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
-    fcntl.ioctl(descriptor, _TUNSETOFFLOAD, _TUN_F_CSUM | _TUN_F_TSO4)
+    fcntl.ioctl(descriptor, _TUNSETOFFLOAD, _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6)
     return descriptor
 
 
@@ -91,7 +94,10 @@ def hold(tun: int, jitter: float) -> None:
                 except BlockingIOError:
                     break
                 now = clock()
-                source, destination = packet[_SOURCE], packet[_DESTINATION]
+                if packet[_VNET] >> 4 == 6:
+                    source, destination = packet[_SOURCE6], packet[_DESTINATION6]
+                else:
+                    source, destination = packet[_SOURCE], packet[_DESTINATION]
                 due = now + delays.get(source, 0.0) + delays.get(destination, 0.0)
                 if jitter:
                     path = source + destination
@@ -107,7 +113,8 @@ def hold(tun: int, jitter: float) -> None:
             *lines, control = (control + data).split(b"\n")
             for line in lines:
                 address, seconds = line.decode().split()
-                delays[socket.inet_aton(address)] = float(seconds)
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                delays[socket.inet_pton(family, address)] = float(seconds)
                 os.write(1, b"\n")
 
 

@@ -10,8 +10,8 @@ import sys
 from punchd.testing.natlab import tunnel
 from punchd.testing.natlab.namespaces import LabError, inside, ip
 
-_DEVICE = "wire"
-_TABLE = 100
+DEVICE = "wire"
+TABLE = 100
 
 
 class Wire:
@@ -26,7 +26,7 @@ class Wire:
     def __init__(self, core: str, jitter: float) -> None:
         # Isolated and without site packages: it starts in a quarter of the time.
         self._process = subprocess.Popen(
-            [*inside(core), sys.executable, "-IS", tunnel.__file__, _DEVICE, str(jitter)],
+            [*inside(core), sys.executable, "-IS", tunnel.__file__, DEVICE, str(jitter)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -35,12 +35,12 @@ class Wire:
         ip(
             [
                 # Bursts wait in the program, so the device's queue must not drop them.
-                f"link set {_DEVICE} txqueuelen 20000 up",
+                f"link set {DEVICE} txqueuelen 20000 up",
                 # What the wire gives back goes to its site; what sites send goes
                 # into the wire; what the core itself says is near to everybody.
-                f"rule add pref 10 iif {_DEVICE} lookup main",
-                f"rule add pref 20 not iif lo lookup {_TABLE}",
-                f"route add default dev {_DEVICE} table {_TABLE}",
+                f"rule add pref 10 iif {DEVICE} lookup main",
+                f"rule add pref 20 not iif lo lookup {TABLE}",
+                f"route add default dev {DEVICE} table {TABLE}",
             ],
             core,
         )
