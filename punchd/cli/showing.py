@@ -66,6 +66,12 @@ def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
             problem = server["problem"] or "connecting"
             lines.append(f"server {server['server']}: not connected: {problem}")
     lines.extend(f"exposes {service}" for service in facts["exposes"])
+    for service, published in facts["published"].items():
+        where, problem = published["address"], published["problem"]
+        if where is None:
+            lines.append(f"does not publish {service}: {problem}")
+        else:
+            lines.append(f"publishes {service} at {where} ({problem or published['by']})")
     lines.extend(
         f"forwards {forward['listen']} to {forward['peer']}/{forward['service']}"
         for forward in facts["forwards"]

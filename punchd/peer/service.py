@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
@@ -28,6 +29,9 @@ from punchd.identity.keys import Identity
 from punchd.identity.pins import Pins
 from punchd.identity.tls import makeContext
 from punchd.interfaces import IObserver, IStrategy
+from punchd.nat.gateway import findGateway
+from punchd.nat.leases import Leases
+from punchd.nat.mapping import mappersFor
 from punchd.observers import LoggingObserver
 from punchd.peer.access import AllowList
 from punchd.peer.answering import Answering, Exposures
@@ -38,9 +42,12 @@ from punchd.peer.conversation import Greeting
 from punchd.peer.experience import Experience
 from punchd.peer.forwarding import ForwardFactory, Target
 from punchd.peer.guesses import MOST_GUESSES, Guesses
+from punchd.peer.leased import LeasedPort
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
+from punchd.peer.publishing import Publication, Published, Publishing
 from punchd.peer.punches import Punches
+from punchd.strategies.mapped import Mapped
 from punchd.strategies.planning import GUESSING, preferred
 from punchd.values.addresses import showAddress
 from punchd.values.joining import JoinAddress
@@ -69,6 +76,7 @@ class PunchdPeer(Service):
         order: Sequence[str] | None = None,
         exposures: Mapping[str, IStreamClientEndpoint] | None = None,
         forwards: Sequence[tuple[str, IStreamServerEndpoint, Target]] = (),
+        publications: Sequence[Publication] = (),
         allow: Sequence[str] = (),
         roots: Path | str = "system",
         guesses: int = MOST_GUESSES,
@@ -81,6 +89,7 @@ class PunchdPeer(Service):
         @param strategies: those that are installed, by name.
         @param order: the names of those to be used, best first; by default all.
         @param forwards: for each, what the person called it, where to listen, and what for.
+        @param publications: which of the exposures anybody may reach, and where.
         @param allow: rules as in C{--allow}.
         @param now: the wall clock.
         @param roots: what vouches for servers without a pin: a PEM file, or C{"system"}.
@@ -136,6 +145,31 @@ class PunchdPeer(Service):
             for join in servers
         ]
         self.opener = Connecting(self.pins, self.clients, self.punches, self.links)
+        note = self.punches.note
+        self._leases = Leases(
+            reactor, chance, findGateway, partial(mappersFor, reactor, chance, entropy), note
+        )
+        self._leased = LeasedPort(reactor, self.clients, self._leases, arrivals, self.punches, note)
+        self._usesLeases = Mapped.name in names
+        self._publishing = Publishing(
+            reactor,
+            self.clients,
+            [
+                Published(reactor, self._leases, one, self._published(one.service, exposures), note)
+                for one in publications
+            ],
+        )
+
+    def _published(
+        self, service: str, exposures: Mapping[str, IStreamClientEndpoint] | None
+    ) -> IStreamClientEndpoint:
+        endpoint = (exposures or {}).get(service)
+        if endpoint is None:
+            raise ConfigurationError(
+                f"--publish {service}: there is no such service; say --expose {service}=ENDPOINT, "
+                "too"
+            )
+        return endpoint
 
     def _answering(self, client: MasterClient) -> Answering:
         return Answering(client, self.pins, self._policy, self.punches, self.links, self._exposures)
@@ -181,6 +215,10 @@ class PunchdPeer(Service):
             raise
         for client in self.clients:
             client.startService()
+        self._leases.startService()
+        self._publishing.startService()
+        if self._usesLeases:
+            self._leased.startService()
         for text, _, target in self._forwards:
             self.punches.note(f"forwards {text} to {target.peer}/{target.service}")
         missing = {target.peer for _, _, target in self._forwards} - {pin.name for pin in self.pins}
@@ -249,6 +287,13 @@ class PunchdPeer(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        returning = DeferredList(
+            [
+                maybeDeferred(service.stopService)
+                for service in (self._publishing, self._leased, self._leases)
+                if service.running
+            ]
+        )
         await self._stopListening()
         self.opener.stop()
         self.punches.stop()
@@ -256,6 +301,7 @@ class PunchdPeer(Service):
         for client in self.clients:
             if client.running:
                 await client.stopService()
+        await returning
 
     @property
     def isReady(self) -> bool:
@@ -275,6 +321,7 @@ class PunchdPeer(Service):
             "master": "connected" if self.isReady else "connecting",
             "servers": [_describeClient(client) for client in self.clients],
             "exposes": sorted(self._exposures.services),
+            "published": self._publishing.toJSON(),
             "forwards": [
                 {"listen": text, "peer": target.peer, "service": target.service}
                 for text, _, target in self._forwards

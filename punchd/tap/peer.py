@@ -16,6 +16,7 @@ from punchd.interfaces import IStrategy
 from punchd.peer.access import parseNamed, parseRule
 from punchd.peer.forwarding import parseForward
 from punchd.peer.guesses import MOST_GUESSES
+from punchd.peer.publishing import Publication, portOf
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
 from punchd.tap.options import PunchdOptions, defaultState
@@ -30,7 +31,7 @@ class Options(PunchdOptions):
 
     program = "punchd-peer"
     synopsis = "[options]"
-    repeatable = ("server", "expose", "forward", "allow")
+    repeatable = ("server", "expose", "forward", "publish", "allow")
     optParameters: ClassVar = [
         ["name", None, None, "this peer's name"],
         ["state", None, None, "folder for key, pins and control socket"],
@@ -64,6 +65,12 @@ class Options(PunchdOptions):
         """
         self.collect("forward", forward)
 
+    def opt_publish(self, publication: str) -> None:
+        """
+        SERVICE[=PORT]: reachable for anybody at the router's public address too, repeatable
+        """
+        self.collect("publish", publication)
+
     def opt_allow(self, rule: str) -> None:
         """
         PEER[=SERVICE,...]: who may reach what, repeatable [every pinned peer, everything]
@@ -85,6 +92,8 @@ class Options(PunchdOptions):
             parseNamed(text, "--expose")
         for text in self.many["forward"]:
             parseForward(text)
+        for text in self.many["publish"]:
+            Publication.parse(text)
         for rule in self.many["allow"]:
             parseRule(rule)
 
@@ -132,11 +141,21 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
     """
     many = options.many
     exposures = {}
+    ports = {}
     for text in many["expose"]:
         service, description = parseNamed(text, "--expose")
         if service in exposures:
             raise ConfigurationError(f"--expose {service} is given twice: give each its own name")
         exposures[service] = _endpoint(clientFromString, reactor, description, "--expose")
+        ports[service] = portOf(description)
+    publications: dict[str, Publication] = {}
+    for text in many["publish"]:
+        publication = Publication.parse(text)
+        service = publication.service
+        if service in publications:
+            raise ConfigurationError(f"--publish {service} is given twice")
+        port = publication.port or ports.get(service, 0)
+        publications[service] = Publication(service, port)
     forwards = []
     for text in many["forward"]:
         description, target = parseForward(text)
@@ -152,6 +171,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         order=chosenStrategies(options["strategies"], strategies),
         exposures=exposures,
         forwards=forwards,
+        publications=list(publications.values()),
         allow=many["allow"],
         roots=options["ca"] or "system",
         guesses=parseGuesses(options["guesses"]),

@@ -20,7 +20,8 @@ from punchd.errors import PunchdError, Unreachable
 MOST_DATAGRAMS = 64
 
 
-@define(eq=False)
+# What it asks is in no log: PCP's nonces are secrets.
+@define(eq=False, repr=False)
 class Exchange(DatagramProtocol):
     """
     Made by L{exchange} for one question. It has a port of its own, which nobody can guess.
@@ -28,6 +29,8 @@ class Exchange(DatagramProtocol):
     @ivar _read: what an answer says; C{None} for what is no answer to this question. A
         L{PunchdError} that it raises is the answer.
     """
+
+    noisy = False
 
     _clock: Any
     _remote: tuple[str, int]
@@ -83,10 +86,6 @@ class Exchange(DatagramProtocol):
         if not self.answered.called:
             self._end(Failure(Unreachable("the router has nobody who would answer that")))
 
-    def stopProtocol(self) -> None:
-        # Twisted's epoll reactor takes the ICMP error for the end of the port.
-        self.connectionRefused()
-
     def _end(self, result: Any) -> None:
         self._stop()
         self.answered.callback(result)
@@ -100,7 +99,7 @@ class Exchange(DatagramProtocol):
 
 
 def exchange(
-    reactor: Any,
+    datagrams: Any,
     remote: tuple[str, int],
     question: bytes,
     read: Callable[[bytes], Any],
@@ -110,15 +109,16 @@ def exchange(
     """
     Ask C{remote}, and only believe what comes from there.
 
+    @param datagrams: gives UDP ports, as an C{IReactorUDP}, and the time.
     @param read: as L{Exchange}.
     @param waits: seconds after each time that the question is sent until the next; after the last
         of them nobody waits any more.
     @return: fires with what C{read} made of the answer.
     @raise Unreachable: when there is none.
     """
-    asking = Exchange(reactor, remote, question, read, iter(waits), isConnected)
+    asking = Exchange(datagrams, remote, question, read, iter(waits), isConnected)
     try:
-        reactor.listenUDP(0, asking)
+        datagrams.listenUDP(0, asking)
     except CannotListenError as error:
         asking.answered.addErrback(lambda _: None)
         asking.answered.cancel()

@@ -120,12 +120,12 @@ class NATPMP:
 
     name = "nat-pmp"
 
-    _reactor: Any
+    _datagrams: Any
     _gateway: Gateway
     _epoch: Epoch = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._epoch = Epoch(self._reactor, natpmpHasLost)
+        self._epoch = Epoch(self._datagrams, natpmpHasLost)
 
     def ask(self) -> Deferred[RouterFacts]:
         asking = self._exchange(addressQuestion())
@@ -156,7 +156,7 @@ class NATPMP:
 
     def _exchange(self, question: bytes) -> Deferred[Any]:
         asking = exchange(
-            self._reactor,
+            self._datagrams,
             (self._gateway.host, PORT),
             question,
             lambda datagram: readAnswer(datagram, question),

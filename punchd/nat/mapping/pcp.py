@@ -169,7 +169,7 @@ class PCP:
 
     name = "pcp"
 
-    _reactor: Any
+    _datagrams: Any
     _random: Random
     _entropy: Callable[[int], bytes]
     _gateway: Gateway
@@ -178,7 +178,7 @@ class PCP:
     _nonces: dict[int, bytes] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._epoch = Epoch(self._reactor, pcpHasLost)
+        self._epoch = Epoch(self._datagrams, pcpHasLost)
 
     def ask(self) -> Deferred[RouterFacts]:
         asking = self._exchange(announceQuestion(self._gateway.own))
@@ -212,7 +212,7 @@ class PCP:
 
     def _exchange(self, question: bytes) -> Deferred[Any]:
         asking = exchange(
-            self._reactor,
+            self._datagrams,
             (self._gateway.host, PORT),
             question,
             lambda datagram: readAnswer(datagram, question),

@@ -44,6 +44,7 @@ class UPnP:
     name = "upnp"
 
     _reactor: Any
+    _datagrams: Any
     _random: Random
     _gateway: Gateway
     _service: igd.Service | None = field(default=None, init=False)
@@ -66,7 +67,7 @@ class UPnP:
     async def _find(self) -> igd.Service:
         router = self._gateway.host
         place = await exchange(
-            self._reactor,
+            self._datagrams,
             (router, igd.SEARCH_PORT),
             igd.searchQuestion(router),
             lambda datagram: igd.readSearchAnswer(datagram, router),
