@@ -95,6 +95,8 @@ def _parser() -> ArgumentParser:
     ping = command("ping", _ping, "path and round-trip time to a peer", facts=True)
     ping.add_argument("peer", metavar="PEER")
     command("status", _status, "master, links, streams and bytes of the running peer", facts=True)
+    nat = command("nat", _nat, "what the NAT before the running peer does", facts=True)
+    nat.add_argument("--again", action="store_true", help="look anew, and wait for what is found")
     command("strategies", _strategies, "the installed strategies", facts=True)
     lab = command("lab", _lab, "build a NAT lab (root, Linux), print NAT x NAT -> path", facts=True)
     lab.add_argument("--svg", metavar="FILE", help="write the matrix as a picture, too")
@@ -141,6 +143,14 @@ def _status(options: Namespace) -> int:
     from punchd.cli.showing import showStatus
 
     showStatus(ask(stateFolder(options.state), "status"), options.json)
+    return 0
+
+
+def _nat(options: Namespace) -> int:
+    from punchd.cli.showing import showNat
+
+    again = "yes" if options.again else "no"
+    showNat(ask(stateFolder(options.state), "nat", again=again), options.json)
     return 0
 
 

@@ -86,3 +86,45 @@ def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
                 f"{link['bytesIn']} bytes in, {link['bytesOut']} out"
             )
     showLines(lines)
+
+
+#: What C{punchd nat} says of each key, for people.
+_NAT = {
+    "address": "address on the outside",
+    "changed": "address has changed",
+    "translated": "addresses are translated",
+    "mapping": "mapping",
+    "filtering": "filtering",
+    "unsolicited": "what is not let in",
+    "preserving": "ports are kept",
+    "allocation": "ports are chosen",
+    "delta": "step of a counting NAT",
+    "hairpin": "reaches itself (hairpin)",
+    "doubleNat": "second NAT behind it",
+    "routers": "routers on the way",
+}
+
+
+def showNat(answer: dict[str, Any], asJSON: bool) -> None:
+    """
+    What C{punchd nat} found: one line, then in full.
+    """
+    facts = {key: value for key, value in answer.items() if key != "ok"}
+    if asJSON:
+        showFacts(facts)
+        return
+    lines = [facts["line"]]
+    lines.extend(f"  {text + ':':26}{_plain(facts[key])}" for key, text in _NAT.items())
+    lines.extend(f"  not clear: {text}" for text in facts["unclear"])
+    lines.extend(f"  contradiction: {text}" for text in facts["contradictions"])
+    if not facts["complete"]:
+        lines.append("  not complete yet: ask again in some seconds")
+    showLines(lines)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value) or "not known"
+    return "not known" if value is None else str(value)

@@ -65,8 +65,10 @@ class Prober:
         @return: never fails.
         """
         family = socket.AF_INET6 if isinstance(remote, IPv6Address) else socket.AF_INET
+        # A reactor may have a network of its own, such as that of punchd.testing.internet.
+        makeSocket = getattr(self._reactor, "makeSocket", socket.socket)
         try:
-            dialling = socket.socket(family, socket.SOCK_STREAM)
+            dialling = makeSocket(family, socket.SOCK_STREAM)
         except OSError:
             return succeed(Finding(Answer.UNREACHABLE))
         try:

@@ -70,12 +70,21 @@ class Answers:
     _links: Links
     _describe: Callable[[], dict[str, Any]]
     _pinsChanged: Callable[[], None]
+    _findNat: Callable[[bool], Awaitable[dict[str, Any]]]
 
     async def status(self) -> dict[str, Any]:
         """
         Everything about the peer.
         """
         return self._describe()
+
+    async def nat(self, again: str) -> dict[str, Any]:
+        """
+        What stands before the peer.
+
+        @param again: C{yes} to look again; else what was found last will do.
+        """
+        return await self._findNat(again == "yes")
 
     async def trust(self, name: str, id: str) -> dict[str, Any]:
         """
@@ -117,6 +126,7 @@ class Answers:
 
 _QUESTIONS: dict[str, set[str]] = {
     "status": set(),
+    "nat": {"again"},
     "trust": {"name", "id"},
     "ping": {"peer"},
     "connect": {"peer", "service"},

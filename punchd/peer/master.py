@@ -9,38 +9,38 @@ is called at; ports for more come by way of the assist service.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from attrs import define, evolve
+from attrs import evolve
 from OpenSSL.SSL import Context
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IProtocol,
-    IProtocolFactory,
     IReactorTime,
-    IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
 from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
+from punchd.nat.discovery import Surroundings
 from punchd.net.held import HeldPort
 from punchd.net.own import ownAddresses, sourceToward
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
+from punchd.peer.discovering import Discovering
 from punchd.peer.families import IPv6Candidate, hostCandidates
-from punchd.peer.ports import FreshPorts, inBackground
+from punchd.peer.instruments import Instruments
+from punchd.peer.login import LoggingIn, nameOf
+from punchd.peer.ports import FreshPorts
+from punchd.peer.roaming import Roaming
 from punchd.values.addresses import Address, isGlobalIPv6, makeAddress, showAddress
 from punchd.values.joining import JoinAddress
-from punchd.values.nat import UNKNOWN, Mapping, NatBehaviour
+from punchd.values.nat import NatBehaviour
 from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
 from punchd.values.peers import PeerID
 from punchd.wire.commands import Assist, Prove, Report, Tell, Update, offerArguments
@@ -62,7 +62,7 @@ class MasterClient(Service):
 
     @ivar port: held from start to stop; the server sees it as C{welcome.observed}.
     @ivar welcome: what the server said when it let us in; C{None} while we are not connected.
-    @ivar nat: what stands in front of us does, as far as is known.
+    @ivar discovering: finds out what stands in front of us.
     @ivar leased: the port that our router lets anybody in to, if it has leased one.
     @ivar ipv6: our IPv6 candidate, if we have one.
     @ivar problem: why we are not connected; C{None} while we are, or at first.
@@ -97,7 +97,6 @@ class MasterClient(Service):
         self.welcome: Welcome | None = None
         self.problem: str | None = None
         self.usedToward: Counter[PeerID] = Counter()
-        self.nat = UNKNOWN
         self.leased: HeldPort | None = None
         self._reactor = reactor
         self._context = context
@@ -111,6 +110,14 @@ class MasterClient(Service):
         self.ipv6 = IPv6Candidate(reactor, self._ports, self._ipv6Assist, source, self.update)
         self._addresses = addresses
         self._host = self._server = ""
+        self._hasMoved = False
+        self._backOff = backoffPolicy(
+            _FIRST_WAIT, _LONGEST_WAIT, _GROWTH, jitter=lambda: random.uniform(0, 1)
+        )
+        self.discovering = Discovering(
+            reactor, random, self._surroundings, self._instruments, self.update, note
+        )
+        self._roaming = Roaming(reactor, source, self._moved)
 
     # Connecting.
 
@@ -120,20 +127,25 @@ class MasterClient(Service):
         judge: Judge = onlyHost(self.join.host)
         if self.join.pin is not None:
             judge = onlyPeer(self.join.pin, f"the server at {self.join.where}")
-        creator = ConnectionCreator(self._context, lambda: Verdict(judge), _nameOf(self.join.host))
+        creator = ConnectionCreator(self._context, lambda: Verdict(judge), nameOf(self.join.host))
         endpoint = wrapClientTLS(
             creator, self.port.toHost(self.join.host, self.join.port, _CONNECT_TIMEOUT)
         )
         self._client = ClientService(
-            _LoggingIn(self.join.where, endpoint, self._converse, self._login),
+            LoggingIn(self.join.where, endpoint, self._converse, self._login),
             Factory.forProtocol(Protocol),
-            retryPolicy=backoffPolicy(
-                _FIRST_WAIT, _LONGEST_WAIT, _GROWTH, jitter=lambda: self.random.uniform(0, 1)
-            ),
+            retryPolicy=self._wait,
             clock=self._reactor,
         )
         self._client.startService()
         self._watchAttempt()
+
+    def _wait(self, attempts: int) -> float:
+        """
+        Seconds until the next connection; none at a new network.
+        """
+        hasMoved, self._hasMoved = self._hasMoved, False
+        return 0.0 if hasMoved else self._backOff(attempts)
 
     def _watchAttempt(self) -> None:
         client = self._client
@@ -176,7 +188,8 @@ class MasterClient(Service):
             f"{showAddress(welcome.observed)}"
         )
         conversation.whenOver().addCallback(lambda _: self._ended(conversation))
-        inBackground(self._discover(conversation))
+        self._roaming.begin(makeAddress(self._server, self.join.port))
+        self.discovering.begin()
 
     def _greeting(self, transport: Any) -> Greeting:
         self._host = transport.getHost().host
@@ -190,11 +203,24 @@ class MasterClient(Service):
             return
         self._conversation = self.welcome = None
         self.ipv6.end()
+        self._roaming.end()
+        self.discovering.end()
         if self._client is not None:
             self.problem = str(conversation.error or "disconnected")
             self._note(f"lost the server at {self.join.where}: {self.problem}")
             # When the client service has noticed, too.
             self._reactor.callLater(0, self._watchAttempt)
+
+    def _moved(self, what: str) -> None:
+        """
+        Nothing comes through the connection any more; do not wait until that shows.
+        """
+        conversation = self._conversation
+        if conversation is not None:
+            self._note(f"{what}: connecting anew")
+            self._hasMoved = True
+            conversation.error = conversation.error or Unreachable("this host has moved")
+            conversation.abort()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -203,9 +229,12 @@ class MasterClient(Service):
     async def _stop(self) -> None:
         client, self._client = self._client, None
         self.ipv6.end()
+        self._roaming.end()
+        looking = self.discovering.end()
         self._ports.releaseAll()
         if client is not None:
             await client.stopService()
+        await looking
         await self.port.close()
 
     @property
@@ -258,26 +287,21 @@ class MasterClient(Service):
         )
         telling.addErrback(lambda failure: self._note(f"{failure.value}"))
 
-    async def _discover(self, conversation: Conversation) -> None:
+    @property
+    def nat(self) -> NatBehaviour:
         """
-        Does the NAT give one port the same address toward both assist ports? Uses a fresh port, so
-        that ending these connections cannot hurt the mapping of the port that we are called at.
+        What stands in front of us does, as far as is known.
         """
-        assists = self.assists(self.port)
-        if len(assists) < 2:
-            return
-        port = await self.freshPort()
-        try:
-            second = await self._ports.observedAt(port, assists[1])
-            same = port.observed == second
-        finally:
-            self.release(port)
-        self.nat = NatBehaviour(
-            Mapping.ENDPOINT_INDEPENDENT if same else Mapping.ADDRESS_AND_PORT_DEPENDENT,
-            fromOneAddress=True,
+        return self.discovering.behaviour
+
+    def _surroundings(self) -> Surroundings:
+        own = frozenset((self._host, *self._addresses()))
+        return Surroundings(self._assists(self.port), own, self._connected()[1].observed)
+
+    def _instruments(self, around: Surroundings) -> Instruments:
+        return Instruments(
+            self._reactor, self.entropy, self.ask, around.assists, self.port.interface
         )
-        if conversation is self._conversation:
-            self.update()
 
     # Ports.
 
@@ -306,15 +330,24 @@ class MasterClient(Service):
         @raise Refused: when the server names none but such as we have no business to dial.
         @raise Unreachable: when it does so in a way that nobody understands, or is not there.
         """
-        found, problem = [], None
-        for assist in self._connected()[1].assists:
+        return list(self._assists(port).values())
+
+    def _assists(self, port: HeldPort) -> dict[int, Address]:
+        """
+        The same, by their places among all that the server has named.
+        """
+        found: dict[int, Address] = {}
+        problem = None
+        for place, assist in enumerate(self._connected()[1].assists):
             try:
-                found.append(self.addressOf(assist))
+                remote = self.addressOf(assist)
+                if remote not in found.values():
+                    found[place] = remote
             except PunchdError as error:
                 problem = error
         if not found and problem is not None:
             raise problem
-        return [each for each in dict.fromkeys(found) if port.reaches(each)]
+        return {place: each for place, each in found.items() if port.reaches(each)}
 
     def _ipv6Assist(self) -> Address | None:
         try:
@@ -413,52 +446,3 @@ class MasterClient(Service):
             self.ask(Report, session=session, strategy=strategy, seconds=seconds).addErrback(
                 lambda failure: None
             )
-
-
-@implementer(IStreamClientEndpoint)
-@define(repr=False)
-class _LoggingIn:
-    """
-    Connects and logs in, so that the L{ClientService} sees only connections that the server lets
-    in: it does not expect one to end before, and would not close one that was refused.
-    """
-
-    _where: str
-    _endpoint: IStreamClientEndpoint
-    _converse: Callable[[], Conversation]
-    _login: Callable[[Conversation], Awaitable[None]]
-
-    def __repr__(self) -> str:
-        # The client service puts this into the log.
-        return f"the server at {self._where}"
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, protocolFactory: IProtocolFactory) -> IProtocol:
-        conversation = self._converse()
-        factory = Factory.forProtocol(lambda: conversation.protocol)
-        factory.noisy = False
-        await self._endpoint.connect(factory)
-        transport: Any = conversation.protocol.transport
-        session = protocolFactory.buildProtocol(transport.getPeer())
-        assert session is not None
-        try:
-            await self._login(conversation)
-        except BaseException:
-            conversation.abort()
-            raise
-        session.makeConnection(transport)
-        conversation.whenOver().addCallback(
-            lambda _: session.connectionLost(Failure(ConnectionDone()))
-        )
-        return session
-
-
-def _nameOf(host: str) -> str | None:
-    # Literal addresses are not sent as server names (RFC 6066, 3).
-    try:
-        makeAddress(host, 0)
-    except ValueError:
-        return host
-    return None

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 
-from punchd.errors import ConfigurationError
+from punchd.errors import ConfigurationError, Unreachable
 from punchd.identity.certificates import selfSigned
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
@@ -53,6 +53,9 @@ from punchd.values.addresses import showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.parties import Offer
 from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
+
+#: Seconds for which C{punchd nat} waits for what is being found out.
+NAT_PATIENCE = 8.0
 
 
 class PunchdPeer(Service):
@@ -241,7 +244,9 @@ class PunchdPeer(Service):
     def _listenForControl(self) -> None:
         self._clearControl()
         path = self.folder.file(SOCKET)
-        answers = Answers(self.pins, self.opener, self.links, self.describe, self.pinsChanged)
+        answers = Answers(
+            self.pins, self.opener, self.links, self.describe, self.pinsChanged, self.findNat
+        )
         factory = ControlFactory(self._reactor, answers)
         try:
             port = self._reactor.listenUNIX(str(path), factory, mode=0o600)
@@ -310,6 +315,24 @@ class PunchdPeer(Service):
         """
         return any(client.isConnected for client in self.clients)
 
+    async def findNat(self, again: bool) -> dict[str, Any]:
+        """
+        As C{punchd nat --json} shows it: from the first server that is connected.
+
+        @param again: whether to look anew, whatever is known.
+        @raise Unreachable: when there is no server, or nothing could be found out.
+        """
+        connected = [client for client in self.clients if client.isConnected]
+        if not connected:
+            raise Unreachable("not connected to any server, which it takes to find out")
+        client, discovering = connected[0], connected[0].discovering
+        if again:
+            discovering.begin()
+        await discovering.whenFound().addTimeout(NAT_PATIENCE, self._reactor, lambda *_: None)
+        if discovering.report is None:
+            raise Unreachable(f"{discovering.problem or 'nothing was found out yet'}: try --again")
+        return {"server": str(client.join), **discovering.report.toJSON()}
+
     def describe(self) -> dict[str, Any]:
         """
         As C{punchd status --json} shows it.
@@ -331,13 +354,14 @@ class PunchdPeer(Service):
 
 
 def _describeClient(client: MasterClient) -> dict[str, Any]:
-    welcome, mapping = client.welcome, client.nat.mapping
+    welcome, mapping, nat = client.welcome, client.nat.mapping, client.discovering.report
     return {
         "server": str(client.join),
         "connected": client.isConnected,
         "problem": client.problem,
         "observed": None if welcome is None else showAddress(welcome.observed),
         "mapping": None if mapping is None else mapping.value,
+        "nat": None if nat is None else nat.line(),
         "rtt": None if client.roundTrip is None else round(client.roundTrip, 6),
     }
 

@@ -38,7 +38,7 @@ from punchd.server.observations import Observations
 from punchd.server.sessions import Population
 from punchd.values.addresses import Address, showAddress
 from punchd.values.joining import JoinAddress
-from punchd.wire.commands import Assist
+from punchd.wire.commands import MOST_ASSISTS, Assist
 
 #: The file in the state folder that holds the join address.
 JOIN_FILE = "join"
@@ -209,12 +209,16 @@ class PunchdServer(Service):
     async def _takePorts(self) -> None:
         port = await self._take("--master", self._masterEndpoint, self._master)
         master = _addressOf("--master", port)
+        assists = []
         for endpoint in self._assistEndpoints:
             port = await self._take("--assist", endpoint, self._assist)
             assist = _addressOf("--assist", port)
+            assists.append(assist)
             self._exchange.assists.extend(assistsAt(assist, master, self._hosts))
             if isinstance(assist, IPv6Address) and not any(map(_isIPv6, self._hosts)):
                 self._warnOfIPv6(assist)
+        self._exchange.assists.extend(assistsBeside(assists, master))
+        del self._exchange.assists[MOST_ASSISTS:]
         self.joinAddress = JoinAddress(self._hosts[0], master.port, self.identity.peerID)
         self._folder.write(JOIN_FILE, f"{self.joinAddress}\n".encode("ascii"))
         self._log.info("peers join with --server {address}", address=str(self.joinAddress))
@@ -302,6 +306,25 @@ def assistsAt(assist: Address, master: Address, hosts: Sequence[str]) -> list[As
         # Unspecified and of IPv6, it mostly serves IPv4 too.
         return [Assist(None, assist.port), *(there if isIPv6 else [])]
     return there or [Assist(None, assist.port)]
+
+
+def assistsBeside(assists: Sequence[Address], master: Address) -> list[Assist]:
+    """
+    Where else assist services are to be found that are bound to no address: at those that other
+    ones are bound to.
+    """
+    hosts = {
+        assist.host
+        for assist in assists
+        if not ip_address(assist.host).is_unspecified and assist.host != master.host
+    }
+    return [
+        Assist(host, assist.port)
+        for assist in assists
+        if ip_address(assist.host).is_unspecified
+        for host in sorted(hosts)
+        if _isIPv6(host) == _isIPv6(assist.host)
+    ]
 
 
 def _isLiteral(host: str) -> bool:

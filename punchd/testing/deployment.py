@@ -22,11 +22,14 @@ from threading import Timer
 from types import TracebackType
 from typing import Any
 
+from attrs import evolve
+
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
 from punchd.identity.pins import Pins
 from punchd.testing.daemons import Daemon, DeploymentError, ask, isConnected, program
 from punchd.testing.natlab import Host
+from punchd.values.joining import JoinAddress
 
 __all__ = ["Deployment", "DeploymentError", "PeerProcess", "ServerProcess"]
 
@@ -59,6 +62,13 @@ class ServerProcess(Daemon):
         What peers need to find it, once it has started for the first time.
         """
         return (self.state / "join").read_text().strip()
+
+    def joinAddressAt(self, host: str | None) -> str:
+        """
+        The join address with another address of the server in it.
+        """
+        join = JoinAddress.parse(self.joinAddress)
+        return str(join if host is None else evolve(join, host=host))
 
 
 class PeerProcess(Daemon):
@@ -98,10 +108,11 @@ class PeerProcess(Daemon):
 
     def isReady(self) -> bool:
         """
-        Whether it is connected, and knows what kind of mapping it is behind.
+        Whether it is connected, and knows what kind of mapping it is behind, or that nobody can
+        say.
         """
         servers = (self.status() or {}).get("servers", [])
-        return any(server["connected"] and server["mapping"] for server in servers)
+        return any(server["connected"] and server["nat"] for server in servers)
 
     def status(self) -> dict[str, Any] | None:
         """
@@ -247,6 +258,7 @@ class Deployment:
         exposures: Mapping[str, str] | None = None,
         forwards: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
+        at: str | None = None,
     ) -> PeerProcess:
         """
         Add a peer, which is not started yet.
@@ -255,6 +267,7 @@ class Deployment:
         @param exposures: client endpoint strings by service.
         @param forwards: C{PEER/SERVICE} by where to listen.
         @param options: more options for C{punchd-peer}.
+        @param at: the address of the server that it is told, if it is not the server's first one.
         """
         name = name or host.name
         if name in self.peers:
@@ -263,7 +276,7 @@ class Deployment:
             host,
             name,
             self.folder,
-            lambda: [self.server.joinAddress],
+            lambda: [self.server.joinAddressAt(at)],
             exposures or {},
             forwards or {},
             options,

@@ -43,6 +43,9 @@ MOST_MAPPED = 4
 MOST_STRATEGIES = 32
 MOST_TOKENS = 8
 
+#: How many assist services a server names.
+MOST_ASSISTS = 8
+
 #: The longest message between the two halves of a strategy.
 MOST_BODY = 1024
 
@@ -193,7 +196,7 @@ class Hello(_Command):
     response: ClassVar = [
         (b"version", amp.Integer()),
         (b"observed", Where()),
-        (b"assists", Few(_AssistArgument(), 8)),
+        (b"assists", Few(_AssistArgument(), MOST_ASSISTS)),
     ]
 
 

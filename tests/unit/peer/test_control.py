@@ -51,6 +51,7 @@ class Asking:
             self.links,
             describe or (lambda: {"name": "alice"}),
             self._pinsChanged,
+            self._findNat,
         )
         self.factory = ControlFactory(self.clock, answers)
         self.user = User()
@@ -59,6 +60,9 @@ class Asking:
 
     def _pinsChanged(self) -> None:
         self.changes += 1
+
+    async def _findNat(self, again: bool) -> dict[str, Any]:
+        return {"again": again}
 
     def say(self, data: bytes) -> None:
         self.user.transport.write(data)
@@ -378,3 +382,10 @@ def test_anOpeningThatIsNeverDoneCanBeGivenUp(asking: Asking) -> None:
     asking.pair.one.abortConnection()
     asking.pair.flush()
     assert opening.called
+
+
+@pytest.mark.parametrize(("again", "isAgain"), [("yes", True), ("no", False)])
+def test_natIsLookedAtAgainWhenAsked(tmp_path: Path, again: str, isAgain: bool) -> None:
+    asking = Asking(tmp_path)
+    asking.ask(command="nat", again=again)
+    assert asking.answer == {"ok": True, "again": isAgain}
