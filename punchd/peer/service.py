@@ -360,6 +360,7 @@ def _describeClient(client: MasterClient) -> dict[str, Any]:
         "connected": client.isConnected,
         "problem": client.problem,
         "observed": None if welcome is None else showAddress(welcome.observed),
+        "ipv6": None if client.ipv6.port is None else showAddress(client.ipv6.port.observed),
         "mapping": None if mapping is None else mapping.value,
         "nat": None if nat is None else nat.line(),
         "rtt": None if client.roundTrip is None else round(client.roundTrip, 6),

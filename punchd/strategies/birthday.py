@@ -54,7 +54,9 @@ class Birthday:
     version = 1
 
     def consider(self, situation: Situation) -> Consideration | None:
-        return Consideration(LEAD, PATIENCE) if any(_symmetric(situation)) else None
+        if not situation.isOfOneFamily or not any(_symmetric(situation)):
+            return None
+        return Consideration(LEAD, PATIENCE)
 
     def attempt(self, attempt: IAttempt) -> Deferred[Outcome]:
         return Deferred.fromCoroutine(self._run(attempt))

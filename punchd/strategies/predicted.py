@@ -70,6 +70,8 @@ class Predicted:
     def consider(self, situation: Situation) -> Consideration | None:
         parties = (situation.caller, situation.callee)
         symmetric = [party for party in parties if party.offer.nat.isSymmetric]
+        if not situation.isOfOneFamily:
+            return None
         if not symmetric or not all(party.offer.nat.isPredictable for party in symmetric):
             return None
         if any(letsIn(party) for party in parties if party not in symmetric):

@@ -75,6 +75,10 @@ _SETTINGS = {
     # whose routers do not check; the larger of "all" and the interface counts.
     "ipv4/conf/all/rp_filter": 0,
     "ipv4/conf/default/rp_filter": 0,
+    # What passes a LAN does not pass the router's rules, even where the machine
+    # has been told so for its own bridges.
+    "bridge/bridge-nf-call-iptables": 0,
+    "bridge/bridge-nf-call-ip6tables": 0,
     # A router that hairpins sends packets back where they came from, and means it.
     "ipv4/conf/all/send_redirects": 0,
     "ipv4/conf/default/send_redirects": 0,
