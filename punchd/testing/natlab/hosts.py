@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from typing import TYPE_CHECKING
 
 import attrs
 
 from punchd.testing.natlab.kinds import NatKind
 from punchd.testing.natlab.namespaces import Machine
+
+if TYPE_CHECKING:
+    from punchd.testing.natlab.lending import Lender
 
 
 @attrs.frozen
@@ -22,11 +26,15 @@ class Site:
     @ivar number: Its number in the lab, a byte of all its addresses.
     @ivar delay: The time from the site to the middle of the network, in
         seconds; between two sites lies the sum of theirs.
+    @ivar lends: Whether its router lends ports.
+    @ivar ipv6: Whether it has IPv6, too.
     """
 
     core: str
     number: int
     delay: float
+    lends: bool = False
+    ipv6: bool = False
 
     @property
     def device(self) -> str:
@@ -39,8 +47,11 @@ class Site:
     def link(self) -> str:
         """
         The first three bytes of the addresses on the link: the core has 1.
+
+        The program that lends ports knows that C{198.18.0.0/15} is nobody's, and does not lend any
+        there. So the sites of its routers have addresses that look like somebody's.
         """
-        return f"198.18.{self.number}"
+        return f"11.18.{self.number}" if self.lends else f"198.18.{self.number}"
 
     @property
     def publicLan(self) -> str:
@@ -59,7 +70,10 @@ class Router(Machine):
     @ivar outside: Its address on its outer link.
     @ivar gateway: Its address on the LAN.
     @ivar upstream: The next router outwards, behind a carrier's NAT.
+    @ivar lender: What lends ports there, if it does.
     """
+
+    lender: Lender | None = None
 
     def __init__(
         self,
@@ -93,7 +107,10 @@ class Host(Machine):
     @ivar addresses: Its own addresses, of which C{address} is the first.
     @ivar router: The router that it is behind, unless it is public.
     @ivar site: Where it is.
+    @ivar ipv6: Its own global IPv6 address, if its site has IPv6.
     """
+
+    ipv6: str | None = None
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class NatKind:
     @ivar title: Its name in tables for people.
     @ivar unsolicited: The answer to a SYN that nobody asked for.
     @ivar natted: Whether addresses are translated at all.
+    @ivar ports: From which, and up to which, a random NAT chooses outside ports.
     @ivar layers: The names of the kinds of several routers in a row, from the
         host outwards; empty if there is one router, of this kind.
     """
@@ -55,6 +56,7 @@ class NatKind:
     unsolicited: Unsolicited = Unsolicited.DROP
     natted: bool = True
     allocation: Allocation = Allocation.PRESERVING
+    ports: tuple[int, int] = (20000, 60000)
     layers: tuple[str, ...] = ()
 
     @property
@@ -144,3 +146,8 @@ _ALL = (
 
 KINDS: Final = MappingProxyType({kind.name: kind for kind in _ALL})
 """Every kind by its name, from the most open to the most closed."""
+
+RANDOM_WIDE: Final = attrs.evolve(
+    KINDS["random"], name="random-wide", title="symmetric, random, all ports", ports=(1024, 65535)
+)
+"""The hardest one to guess: no port is likelier than another."""

@@ -11,16 +11,20 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import shutil
+from collections.abc import Collection
 from types import TracebackType
 
 import attrs
 
+from punchd.testing.natlab import sixth
 from punchd.testing.natlab.hosts import Host, Router, Site
 from punchd.testing.natlab.kinds import KINDS, NatKind
+from punchd.testing.natlab.lending import Lender
 from punchd.testing.natlab.namespaces import ip, make, prefix, remove, sweep
-from punchd.testing.natlab.requirements import LabUnavailable, requirements
+from punchd.testing.natlab.requirements import LabUnavailable, lenderMissing, requirements
 from punchd.testing.natlab.rules import LAN, WAN, ruleset
-from punchd.testing.natlab.wire import Wire
+from punchd.testing.natlab.wire import DEVICE, TABLE, Wire
 
 # A site's number is one byte of its addresses.
 _SITES = 254
@@ -78,6 +82,7 @@ class NatLab:
         self._machines: dict[str, Host | Router] = {}
         self._lans: dict[str, _Lan] = {}
         self._wire: Wire | None = None
+        self._hasIPv6 = False
         atexit.register(self.close)
         try:
             # An address that nobody has swallows packets, as does that of a site
@@ -111,6 +116,8 @@ class NatLab:
         try:
             for machine in self._machines.values():
                 machine.endAll()
+                if isinstance(machine, Router) and machine.lender is not None:
+                    machine.lender.close()
             if self._wire is not None:
                 self._wire.close()
                 self._wire = None
@@ -118,16 +125,19 @@ class NatLab:
             # Ends what the above did not, if it was interrupted.
             remove(self._prefix)
 
-    def addPublic(self, name: str, *, addresses: int = 1, delay: float | None = None) -> Host:
+    def addPublic(
+        self, name: str, *, addresses: int = 1, delay: float | None = None, ipv6: bool = False
+    ) -> Host:
         """
         Add a host with public addresses at a site of its own.
 
         @param addresses: How many, from 1 to 5.
         @param delay: See L{addHost}.
+        @param ipv6: Whether it has a global IPv6 address, too.
         """
         if not 1 <= addresses <= _PUBLIC_ADDRESSES:
             raise ValueError(f"{addresses} addresses: a site has 1 to {_PUBLIC_ADDRESSES}")
-        site = self._newSite(delay)
+        site = self._newSite(delay, ipv6=ipv6)
         namespace = self._newNamespace(name)
         own = tuple(f"{site.link}.{2 + n}" for n in range(addresses))
         make(
@@ -142,11 +152,22 @@ class NatLab:
         self._linkCore(site)
         self._place(site, own)
         host = Host(name, namespace, kind=KINDS["public"], addresses=own, router=None, site=site)
+        if ipv6:
+            host.ipv6 = sixth.joinPublic(site, namespace)
+            self._place(site, (host.ipv6,))
         self._machines[name] = host
         return host
 
     def addHost(
-        self, name: str, kind: NatKind | str, *, delay: float | None = None, lan: str | None = None
+        self,
+        name: str,
+        kind: NatKind | str,
+        *,
+        delay: float | None = None,
+        lan: str | None = None,
+        lends: Collection[str] = (),
+        ipv6: bool = False,
+        hairpins: bool = False,
     ) -> Host:
         """
         Add a host behind a new router, or a public one, at a new site.
@@ -157,17 +178,32 @@ class NatLab:
         @param lan: The first three bytes of the LAN's addresses, to let those
             of several sites overlap; by default each site has its own.
             Behind a firewall they are public, and always the site's.
+        @param lends: The protocols by which the router lends ports, of
+            L{PROTOCOLS<punchd.testing.natlab.lending.PROTOCOLS>}; by default it
+            lends none.
+        @param ipv6: Whether the site has IPv6, too, behind a firewall.
+        @param hairpins: Whether hosts of the site reach each other at their
+            mapped addresses; none of the kinds does so by itself.
         """
         kind = KINDS[kind] if isinstance(kind, str) else kind
+        if lends and not kind.natted:
+            raise ValueError(f"{kind.name}: only a router that translates lends ports")
+        if lends and shutil.which("miniupnpd") is None:
+            raise LabUnavailable([lenderMissing()])
         if kind.name == "public":
-            return self.addPublic(name, delay=delay)
-        site = self._newSite(delay)
+            return self.addPublic(name, delay=delay, ipv6=ipv6)
+        if kind.layers and (ipv6 or hairpins):
+            raise ValueError(f"{kind.name}: several routers in a row have no IPv6, nor hairpin")
+        site = self._newSite(delay, bool(lends), ipv6)
         if not kind.natted:
             lan = site.publicLan
         elif lan is None:
             lan = f"192.168.{site.number}"
-        router = self._addRouters(name, kind, site, f"{lan}.1")
+        router = self._addRouters(name, kind, site, f"{lan}.1", hairpins)
         self._lans[router.namespace] = _Lan(router, lan)
+        if lends:
+            router.lender = Lender(router, lan, lends)
+            router.lender.start()
         return self._addInside(name, kind, router, site)
 
     def addNeighbour(self, name: str, other: Host) -> Host:
@@ -183,29 +219,57 @@ class NatLab:
         Cut the link between the host's site and the core, for all hosts there:
         packets vanish both ways, also those that are on their way.
         """
-        ip((f"rule add {each}" for each in self._cut(host)), self._core)
+        self._ruleOut("add", host)
 
     def restoreLink(self, host: Host) -> None:
         """
         Undo L{cutLink}.
         """
-        ip((f"rule del {each}" for each in self._cut(host)), self._core)
+        self._ruleOut("del", host)
 
-    def _cut(self, host: Host) -> list[str]:
+    def renumber(self, host: Host) -> str:
         """
-        The routing rules that cut the link of a site.
+        Give the outermost router before a host another outside address, as
+        providers do over night; its mappings are gone with the old one.
+
+        @return: The new address.
+        """
+        if host.router is None or not host.router.kind.natted:
+            raise ValueError(f"{host.name} is behind no NAT")
+        router = host.router.outermost
+        site, old = host.site, router.outside
+        last = 2 + (int(old.rpartition(".")[2]) - 1) % _PUBLIC_ADDRESSES
+        new = f"{site.link}.{last}"
+        ip(
+            [
+                f"addr del {old}/29 dev {WAN}",
+                f"addr add {new}/29 dev {WAN}",
+                f"route add default via {site.link}.1",
+            ],
+            router.namespace,
+        )
+        rules = "delete table ip nat_kind\n" + ruleset(router.kind, new)
+        router.run(["nft", "-f", "-"], input=rules)
+        ip([f"route replace {site.publicLan}.0/24 via {new}"], self._core)
+        self._place(site, (new,))
+        router.outside = new
+        return new
+
+    def _ruleOut(self, verb: str, host: Host) -> None:
+        """
+        Add or delete the routing rules that cut the link of a site.
 
         Setting the device down would do it too, but the kernel takes up to a
         second to notice that it is up again, and answers in the meantime.
         """
         site = host.site
-        return [
-            f"pref 5 iif {site.device} blackhole",
-            f"pref 5 to {site.link}.0/29 blackhole",
-            f"pref 5 to {site.publicLan}.0/24 blackhole",
-        ]
+        rules = [f"iif {site.device}", f"to {site.link}.0/29", f"to {site.publicLan}.0/24"]
+        ip((f"rule {verb} pref 5 {each} blackhole" for each in rules), self._core)
+        if site.ipv6:
+            rules = [f"iif {site.device}", *(f"to {net}" for net in sixth.nets(site))]
+            ip((f"rule {verb} pref 5 {each} blackhole" for each in rules), self._core, family=6)
 
-    def _newSite(self, delay: float | None) -> Site:
+    def _newSite(self, delay: float | None, lends: bool = False, ipv6: bool = False) -> Site:
         """
         The site with the next number.
         """
@@ -215,7 +279,10 @@ class NatLab:
             raise ValueError(f"a lab has at most {_SITES} sites")
         self._sites += 1
         share = self.delay / 2 if delay is None else delay
-        return Site(self._core, self._sites, share)
+        if ipv6 and not self._hasIPv6:
+            sixth.beginCore(self._core, None if self._wire is None else DEVICE, TABLE)
+            self._hasIPv6 = True
+        return Site(self._core, self._sites, share, lends, ipv6)
 
     def _newNamespace(self, name: str) -> str:
         """
@@ -237,6 +304,8 @@ class NatLab:
             ],
             self._core,
         )
+        if site.ipv6:
+            sixth.linkCore(site)
 
     def _place(self, site: Site, addresses: tuple[str, ...]) -> None:
         """
@@ -246,7 +315,9 @@ class NatLab:
             for each in addresses:
                 self._wire.place(each, site.delay)
 
-    def _addRouters(self, name: str, kind: NatKind, site: Site, gateway: str) -> Router:
+    def _addRouters(
+        self, name: str, kind: NatKind, site: Site, gateway: str, hairpins: bool
+    ) -> Router:
         """
         Add the routers of a site, from the core inwards.
 
@@ -277,7 +348,7 @@ class NatLab:
                     f"addr add {inner}/{24 if depth == 0 else 30} dev {LAN}",
                     f"link set {LAN} up",
                 ],
-                ruleset(layer, address),
+                ruleset(layer, address, hairpins=hairpins),
             )
             if upstream is None:
                 self._linkCore(site)
@@ -290,6 +361,8 @@ class NatLab:
             )
             self._machines[own] = upstream
         assert upstream is not None
+        if site.ipv6:
+            self._place(site, (sixth.joinRouter(site, upstream.namespace, kind),))
         return upstream
 
     def _plugIn(self, router: Router, port: str) -> None:
@@ -317,6 +390,9 @@ class NatLab:
             ],
         )
         self._plugIn(router, port)
+        if site.ipv6:
+            host.ipv6 = sixth.joinLan(site, namespace, lan.hosts)
+            self._place(site, (host.ipv6,))
         lan.hosts += 1
         if not router.kind.natted:
             self._place(site, (address,))

@@ -83,3 +83,10 @@ def requirements() -> list[Missing]:
             )
         )
     return missing
+
+
+def lenderMissing() -> Missing:
+    """
+    What a lab with routers that lend ports needs in addition, where it is not there.
+    """
+    return Missing("the program miniupnpd", "apt-get install miniupnpd-nftables")

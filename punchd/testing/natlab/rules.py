@@ -36,7 +36,7 @@ _COUNT_PORTS = 8192
 # attempts before a port comes again; larger maps take long to load (about 4 us
 # per port).
 
-_RANDOM_PORTS = "20000-60000"
+_TURNED = 1  # the mark of packets that a router turns back inside
 
 
 def _snat(kind: NatKind, outside: str) -> list[str]:
@@ -56,7 +56,8 @@ def _snat(kind: NatKind, outside: str) -> list[str]:
             jumps = ", ".join(f"{n} : goto remote{n}" for n in range(_BUCKETS))
             return [f"{tcp} jhash ip daddr mod {_BUCKETS} seed 7761 vmap {{ {jumps} }}"]
         case Allocation.RANDOM:
-            return [f"{tcp} snat to {outside}:{_RANDOM_PORTS} fully-random"]
+            first, last = kind.ports
+            return [f"{tcp} snat to {outside}:{first}-{last} fully-random"]
 
 
 def _byAddressChains(outside: str) -> list[str]:
@@ -108,17 +109,51 @@ def _cone(filtering: Filtering) -> tuple[list[str], list[str], list[str]]:
     return sets, fill, [f"{tcpIn}{admitted} dnat ip to tcp dport map @inside"]
 
 
-def ruleset(kind: NatKind, outside: str) -> str:
+def _hairpin(kind: NatKind, outside: str) -> tuple[list[str], list[str], list[str]]:
+    """
+    What brings connections from inside to a mapped address back inside, under
+    the mapped address of whoever dials (RFC 5382, REQ-8): as L{_cone}, with the
+    postrouting rules that translate.
+    """
+    remembered = "flags dynamic,timeout; timeout 1h; size 65535;"
+    port = "tcp sport" if kind.allocation is Allocation.PRESERVING else f"tcp sport ^ {_SHIFT}"
+    tcp = "meta l4proto tcp"
+    # Marked on its way in, as other packets leave by the LAN, too.
+    back = f'oifname "{LAN}" meta mark {_TURNED} {tcp}'
+    return (
+        [f"map mapped {{ type inet_service : ipv4_addr . inet_service; {remembered} }}"],
+        [
+            f'oifname "{WAN}" {tcp} update @mapped {{ {port} : ip saddr . tcp sport }}',
+            f"{back} update @mapped {{ {port} : ip saddr . tcp sport }}",
+            f"{back} snat to {outside}" + ("" if port == "tcp sport" else f" : {port}"),
+        ],
+        [
+            f'iifname "{LAN}" ip daddr {outside} {tcp} meta mark set {_TURNED}'
+            " dnat ip to tcp dport map @mapped"
+        ],
+    )
+
+
+def ruleset(kind: NatKind, outside: str, *, hairpins: bool = False) -> str:
     """
     The input of C{nft -f} for one router.
 
     @param kind: A kind of one layer.
     @param outside: The router's address on its outer link.
+    @param hairpins: Whether hosts behind it reach each other at their mapped
+        addresses.
     """
+    if hairpins and (not kind.natted or kind.symmetric):
+        raise ValueError(f"{kind.name}: there is no mapped address for others to dial")
     refusal = _refusal(kind.unsolicited)
     lines: list[str] = []
     if kind.natted:
         sets, fill, admit = _cone(kind.filtering)
+        if hairpins:
+            more = _hairpin(kind, outside)
+            sets, fill, admit = (
+                one + two for one, two in zip((sets, fill, admit), more, strict=True)
+            )
         lines += sets
         if kind.allocation is Allocation.BY_ADDRESS:
             lines += _byAddressChains(outside)
