@@ -189,6 +189,12 @@ class Internet:
         """
         host.site.isCut = False
 
+    def keepApart(self, one: Host, other: Host) -> None:
+        """
+        Lose whatever the sites of two hosts send each other; the server reaches both.
+        """
+        self.network.keepApart(one.site, other.site)
+
     def _newSite(self, delay: float | None) -> tuple[Site, int]:
         self._sites += 1
         share = self.delay / 2 if delay is None else delay

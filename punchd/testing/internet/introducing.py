@@ -40,6 +40,7 @@ class SideResult:
     @ivar dialled: how many sockets have dialled.
     @ivar mostHalfOpen: how many of them at a time had no answer yet, at most.
     @ivar packets: how many packets left the host.
+    @ivar told: how many messages went to the other half.
     @ivar left: what was still open when it was over, and should not have been.
     """
 
@@ -48,6 +49,7 @@ class SideResult:
     dialled: int
     mostHalfOpen: int
     packets: int
+    told: int
     left: tuple[str, ...]
 
 
@@ -190,6 +192,7 @@ class Half:
             stack.dialled - self.dialledBefore,
             stack.mostHalfOpen,
             stack.packets - self.packetsBefore,
+            self.peer.told,
             self.peer.leftovers,
         )
 
@@ -269,6 +272,20 @@ class Introduction:
         @return: whether they are.
         """
         return self._internet.run(lambda: self.caller.isOver and self.callee.isOver, limit)
+
+    def runToGo(self, limit: float = LIMIT) -> bool:
+        """
+        Let time go on until both sides have the GO, or one of them never will.
+
+        @return: whether they have it.
+        """
+
+        def isDecided() -> bool:
+            halves = (self.caller, self.callee)
+            return all(half.running or half.isOver for half in halves) or self.caller.isOver
+
+        self._internet.run(isDecided, limit)
+        return self.caller.running is not None and self.callee.running is not None
 
     def cancel(self) -> None:
         """

@@ -5,7 +5,7 @@ The public part of the in-memory internet: how long packets take, which are lost
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol as Typing
 
@@ -31,13 +31,24 @@ class VirtualClock(Clock):
         As C{IReactorTime} has it; quicker than Twisted's when thousands are waiting.
         """
         due = self.rightNow + delay
-        cancelled = self.calls.remove
-        call = DelayedCall(due, callable, args, kwargs, cancelled, self._moved, self.seconds)
+        call = DelayedCall(due, callable, args, kwargs, _stay, self._moved, self.seconds)
         insort(self.calls, call, key=DelayedCall.getTime)
         return call
 
     def _moved(self, call: DelayedCall) -> None:
         self.calls.sort(key=DelayedCall.getTime)
+
+    def getDelayedCalls(self) -> Sequence[DelayedCall]:
+        """
+        As C{IReactorTime} has it.
+        """
+        return [call for call in self.calls if call.active()]
+
+    def advance(self, amount: float) -> None:
+        """
+        Let time go on by C{amount}.
+        """
+        self.run(limit=amount)
 
     def run(self, isDone: Callable[[], bool] = lambda: False, limit: float = 60.0) -> bool:
         """
@@ -52,6 +63,8 @@ class VirtualClock(Clock):
                 self.rightNow = until
                 return isDone()
             call = self.calls.pop(0)
+            if not call.active():
+                continue
             atOnce = atOnce + 1 if call.getTime() <= self.rightNow else 0
             if atOnce > MOST_AT_ONCE:
                 raise RuntimeError(f"there is no end of what happens at {self.rightNow:.6f} s")
@@ -59,6 +72,13 @@ class VirtualClock(Clock):
             call.called = 1
             call.func(*call.args, **call.kw)
         return True
+
+
+def _stay(call: DelayedCall) -> None:
+    """
+    What was cancelled is left where it is, and passed over when its time has come: to look for it
+    among thousands takes longer.
+    """
 
 
 class Gate(Typing):
@@ -102,6 +122,7 @@ class Network:
     loss: float = 0.0
     watch: Callable[[Packet], None] = lambda packet: None
     strays: list[Packet] = field(factory=list, init=False)
+    _apart: set[frozenset[Site]] = field(factory=set, init=False)
     _sites: dict[str, Site] = field(factory=dict, init=False)
     _latest: dict[tuple[str, str], float] = field(factory=dict, init=False)
 
@@ -117,6 +138,12 @@ class Network:
         """
         return self._sites[host]
 
+    def keepApart(self, one: Site, other: Site) -> None:
+        """
+        Lose whatever these two send each other.
+        """
+        self._apart.add(frozenset((one, other)))
+
     def outward(self, packet: Packet) -> None:
         """
         Carry a packet from one site to another.
@@ -128,7 +155,8 @@ class Network:
             # Nobody routes private addresses, and nobody would find the way back to one.
             self.strays.append(packet)
             return
-        if source.isCut or destination.isCut or self.random.random() < self.loss:
+        isLost = self.random.random() < self.loss or {source, destination} in self._apart
+        if source.isCut or destination.isCut or isLost:
             return
         way = (packet.source.host, packet.destination.host)
         due = self.clock.seconds() + source.delay + destination.delay

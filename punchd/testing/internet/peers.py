@@ -69,6 +69,7 @@ class Peer:
     @ivar port: the port that it is called at.
     @ivar notes: its timeline, each step with its moment.
     @ivar punch: its side of the introduction, once it has begun.
+    @ivar told: how many messages its strategies have sent.
     @ivar leased: the port that its router has leased to it.
     """
 
@@ -85,6 +86,7 @@ class Peer:
         self.identity = Identity.of(Ed25519PrivateKey.from_private_bytes(self.random.randbytes(32)))
         self.notes: list[tuple[float, str]] = []
         self.punch: Punch | None = None
+        self.told = 0
         self.leased: HeldPort | None = None
         self.context = makeContext(selfSigned(self.identity), LINK_ALPN)
         self._server: Server = internet.server
@@ -232,6 +234,7 @@ class Peer:
     def tell(
         self, session: bytes, strategy: str, body: bytes, token: bytes | None
     ) -> Deferred[dict[str, Any]]:
+        self.told += 1
         return self._ask(Tell, session=session, strategy=strategy, body=body, token=token)
 
     # The end.

@@ -42,10 +42,14 @@ class SimulatedReactor:
         self.stack = stack
         self._clock = clock
         self._calls: list[IDelayedCall] = []
+        # Beyond these, it is worth while to look which are over.
+        self._mostCalls = 64
         self._sockets: dict[int, Socket] = {}
         self._readers: dict[int, Any] = {}
         self._writers: dict[int, Any] = {}
         self._looking: set[int] = set()
+        # A closed descriptor has no number any more.
+        self._numbers: dict[Any, int] = {}
 
     # Time.
 
@@ -57,8 +61,10 @@ class SimulatedReactor:
         self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object
     ) -> IDelayedCall:
         call = self._clock.callLater(delay, callable, *args, **kwargs)
-        self._calls = [one for one in self._calls if one.active()]
         self._calls.append(call)
+        if len(self._calls) > self._mostCalls:
+            self._calls = self.getDelayedCalls()
+            self._mostCalls = 2 * len(self._calls) + 64
         return call
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
@@ -124,16 +130,12 @@ class SimulatedReactor:
         return list(self._writers.values())
 
     def _add(self, descriptors: dict[int, Any], descriptor: Any) -> None:
-        number = descriptor.fileno()
+        number = self._numbers[descriptor] = descriptor.fileno()
         descriptors[number] = descriptor
         self._look(number)
 
-    @staticmethod
-    def _remove(descriptors: dict[int, Any], descriptor: Any) -> None:
-        # A closed one has no number any more.
-        for number, one in list(descriptors.items()):
-            if one is descriptor:
-                del descriptors[number]
+    def _remove(self, descriptors: dict[int, Any], descriptor: Any) -> None:
+        descriptors.pop(self._numbers.get(descriptor, -1), None)
 
     def watch(self, socket: Socket) -> None:
         """
@@ -158,6 +160,9 @@ class SimulatedReactor:
         socket = self._sockets[number]
         if socket.fileno() < 0:
             del self._sockets[number]
+            self._readers.pop(number, None)
+            self._writers.pop(number, None)
+            self._numbers = {one: at for one, at in self._numbers.items() if at != number}
             return
         for descriptors, isReady, do in (
             (self._readers, lambda: socket.isReadable, "doRead"),

@@ -20,10 +20,9 @@ from punchd.testing.natlab.kinds import Allocation, NatKind
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.nat import Filtering, Mapping, Unsolicited
 
-#: The ports that NATs give out which do not keep the inside port: as the kernel lab's do.
+#: The ports that counting NATs give out: as the kernel lab's do.
 COUNTING_FROM: Final = 20000
 COUNTING_PORTS: Final = 8192
-RANDOM_PORTS: Final = range(20000, 60001)
 
 #: A shifted port is the inside port with these bits flipped; one by address has others for each
 #: remote host.
@@ -172,7 +171,7 @@ class Router:
         if port is None:
             port = self._allocate(inside, remote)
             while self._owners.get(port, inside) != inside:
-                port = self._random.choice(RANDOM_PORTS)
+                port = self._random.randint(*self.kind.ports)
             self._mappings[key] = port
             self._owners[port] = inside
         return port
@@ -191,7 +190,7 @@ class Router:
                 self._counted += 1
                 return port
             case _:
-                return self._random.choice(RANDOM_PORTS)
+                return self._random.randint(*self.kind.ports)
 
     # From outside.
 

@@ -181,6 +181,7 @@ class Server:
             kept(offer, observed, proven),
             accepts,
             clock.seconds(),
+            proven,
         )
         # The server knows how far it is, from a ping.
         session.pinged(clock.seconds())

@@ -48,7 +48,7 @@ class Socket:
         if connection is not None:
             connection.owner = self
             self.host, self.port = connection.local.host, connection.local.port
-        stack.sockets.append(self)
+        stack.sockets[self] = None
 
     def __repr__(self) -> str:
         what = "listening" if self._waiting is not None else "bound"
@@ -79,8 +79,10 @@ class Socket:
         """
         Whether others may use its port, who say the same.
         """
-        wanted = (real.SO_REUSEADDR, real.SO_REUSEPORT)
-        return all(self._options.get((real.SOL_SOCKET, one)) for one in wanted)
+        options, level = self._options, real.SOL_SOCKET
+        return bool(
+            options.get((level, real.SO_REUSEADDR)) and options.get((level, real.SO_REUSEPORT))
+        )
 
     @property
     def isDialling(self) -> bool:
@@ -195,7 +197,7 @@ class Socket:
         if self._isClosed:
             return
         self._isClosed = True
-        self._stack.sockets.remove(self)
+        del self._stack.sockets[self]
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._stack.unlisten(self)

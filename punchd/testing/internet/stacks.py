@@ -57,7 +57,7 @@ class Stack:
     clock: IReactorTime
     random: Random
     uplink: Uplink
-    sockets: list[Socket] = field(factory=list, init=False)
+    sockets: dict[Socket, None] = field(factory=dict, init=False)
     dialled: int = field(default=0, init=False)
     packets: int = field(default=0, init=False)
     mostHalfOpen: int = field(default=0, init=False)
@@ -92,11 +92,14 @@ class Stack:
                 port = self.random.choice(EPHEMERAL)
             return port
         for other in self.sockets:
-            isThere = other.port == wanted and other.family == socket.family
-            isThere &= not host or other.host in ("", host)
-            isShared = other.sharesPort and socket.sharesPort
-            if other is not socket and isThere and not isShared:
+            if other.port != wanted or other is socket or other.family != socket.family:
+                continue
+            if host and other.host not in ("", host):
+                continue
+            if not (other.sharesPort and socket.sharesPort):
                 raise failure(errno.EADDRINUSE)
+            # The rest has been let in by this one.
+            break
         return wanted
 
     def dial(self, socket: Socket, local: Address, remote: Address, hops: int = HOPS) -> Connection:
