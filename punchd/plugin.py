@@ -13,6 +13,7 @@ from twisted.plugin import IPlugin as ITwistedPlugin
 from twisted.plugin import getPlugins
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from punchd.interfaces import IRegistry, IRegistryMaker, IStrategy, IStrategyMaker
 
@@ -76,10 +77,20 @@ def loadStrategies(
     loaded: dict[str, IStrategy] = {}
     for maker in makers:
         try:
-            loaded[maker.name] = maker.make()
+            loaded[maker.name] = _verified(maker.make())
         except Exception as error:  # a third party's code: whatever it raises is its own fault
             (report or _logBroken)(maker.name, error)
     return loaded
+
+
+def _verified(strategy: IStrategy) -> IStrategy:
+    """
+    @raise Exception: when a peer could not offer it to others.
+    """
+    verifyObject(IStrategy, strategy)
+    if not isinstance(strategy.version, int):
+        raise TypeError(f"its version is {strategy.version!r:.40}, not a number")
+    return strategy
 
 
 def packageOf(plugin: Any) -> str:

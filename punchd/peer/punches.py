@@ -89,7 +89,7 @@ class Punches:
             surroundings=client,
             note=lambda step: self.note(step, session),
             strategies=self._strategies,
-            plan=makePlan(situation, self._strategies),
+            plan=makePlan(situation, self._strategies, self._clock.seconds),
             allotment=Allotment(self._guesses),
         )
 

@@ -27,6 +27,7 @@ from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.attempts import MOST_RETRIES, Attempt
 from punchd.peer.guesses import Allotment
+from punchd.strategies.planning import tellIfSlow
 from punchd.values.addresses import Address, showAddress
 from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.parties import LocalAddressPolicy, Party, Situation
@@ -175,6 +176,7 @@ class Punch:
         run.running = maybeDeferred(
             cast("Callable[[Attempt], object]", strategy.attempt), run.attempt
         )
+        tellIfSlow(planned.strategy, "attempt", self.clock.seconds() - run.began)
         run.running.addCallbacks(
             lambda outcome: self._ended(run, outcome),
             lambda failure: self._ended(run, self._outcomeOfFailure(run, failure)),
@@ -186,12 +188,16 @@ class Punch:
         self._cancel(run)
 
     def _cancel(self, run: _Run) -> None:
-        if run.running is not None:
-            run.running.cancel()
+        detail = "a bug in the strategy: it goes on although it was cancelled"
+        try:
+            if run.running is not None:
+                run.running.cancel()
+        except Exception as error:  # a canceller of its own
+            _log.failure("strategy {name} has a bug", name=run.planned.strategy)
+            detail = f"a bug in the strategy: {type(error).__name__} when it was cancelled: {error}"
         if not run.isOver:
             # Nobody waits for a strategy that goes on all the same.
             seconds = self.clock.seconds() - run.began
-            detail = "a bug in the strategy: it goes on although it was cancelled"
             name, tries = run.planned.strategy, run.attempt.tries
             self._ended(run, Outcome(name, Result.FAILED, seconds, tries, detail))
 

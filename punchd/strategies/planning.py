@@ -8,19 +8,23 @@ other, each with a lead over the next, and run on until one wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import inf
 
 from twisted.logger import Logger
 
 from punchd.interfaces import IStrategy
 from punchd.values.parties import Situation
-from punchd.values.plans import Plan, PlannedAttempt
+from punchd.values.plans import Consideration, Plan, PlannedAttempt
 
 _log = Logger()
 
 #: The latest deadline of any attempt: a person who waits must have an answer within ten seconds,
 #: the introduction itself included.
 LAST_DEADLINE = 8.0
+
+#: Seconds that one call of a strategy may take: as long as it runs, everything else waits.
+MOST_SECONDS = 0.1
 
 #: Our strategies, best first; other people's come after them, by name.
 PREFERENCE = (
@@ -46,11 +50,16 @@ def preferred(names: list[str]) -> list[str]:
     return sorted(names, key=lambda name: (ranks.get(name, len(ranks)), name))
 
 
-def makePlan(situation: Situation, strategies: Mapping[str, IStrategy]) -> Plan:
+def makePlan(
+    situation: Situation,
+    strategies: Mapping[str, IStrategy],
+    now: Callable[[], float] = lambda: 0.0,
+) -> Plan:
     """
     The plan for C{situation}.
 
     @param strategies: what is installed here, by name.
+    @param now: a clock, to tell of strategies that take too long to consider.
     """
     known = dict(situation.callee.offer.strategies)
     attempts = []
@@ -60,17 +69,46 @@ def makePlan(situation: Situation, strategies: Mapping[str, IStrategy]) -> Plan:
         strategy = strategies.get(name)
         if strategy is None or known.get(name) != version or strategy.version != version:
             continue
+        began = now()
         try:
-            consideration = strategy.consider(situation)
+            consideration = _checked(strategy.consider(situation))
         except Exception as error:  # a third party's code: it is left out, the others go on
             _log.error("strategy {name} failed to consider: {error!r}", name=name, error=error)
             continue
+        tellIfSlow(name, "consider", now() - began)
         if consideration is None or start >= LAST_DEADLINE:
             continue
         deadline = min(start + consideration.patience, LAST_DEADLINE)
         attempts.append(PlannedAttempt(name, start, deadline))
         start += consideration.lead
     return Plan(tuple(attempts), "" if attempts else whyNothingApplies(situation))
+
+
+def _checked(said: object) -> Consideration | None:
+    """
+    @raise ValueError: when it is no answer that a plan could be made with.
+    """
+    if said is None:
+        return None
+    if not isinstance(said, Consideration):
+        raise ValueError(f"it gave {said!r:.80} for a consideration")
+    # In this form, what is not a number fails too.
+    if not (0 <= said.lead <= LAST_DEADLINE and 0 < said.patience < inf):
+        raise ValueError(f"a plan cannot be made with {said}")
+    return said
+
+
+def tellIfSlow(name: str, call: str, seconds: float) -> None:
+    """
+    Log a strategy whose call took longer than it may. Nobody can stop it: it is our own thread.
+    """
+    if seconds > MOST_SECONDS:
+        _log.warn(
+            "strategy {name} held up the whole peer: its {call} took {seconds:.2f} s",
+            name=name,
+            call=call,
+            seconds=seconds,
+        )
 
 
 def whyNothingApplies(situation: Situation) -> str:

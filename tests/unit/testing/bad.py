@@ -165,6 +165,14 @@ class Undead(Good):
         return Deferred.fromCoroutine(work())
 
 
+class RaisesWhenCancelled(Good):
+    def attempt(self, attempt: IAttempt) -> Deferred[Outcome]:
+        def canceller(cancelled: object) -> None:
+            raise ZeroDivisionError("cancelled")
+
+        return Deferred(canceller)
+
+
 class FiresTwice(Good):
     def attempt(self, attempt: IAttempt) -> Deferred[Outcome]:
         fired: Deferred[Outcome] = Deferred()
@@ -253,6 +261,7 @@ FOUND_BY: list[tuple[Callable[[], Any], str]] = [
     (SpeaksForAnother, "test_itEndsInValues"),
     (FiresTwice, "test_itEndsInValues"),
     (Undead, "test_itEndsInValues"),
+    (RaisesWhenCancelled, "test_itEndsInValues"),
     (Undead, "test_cancellingItLeavesNothing"),
     (Undead, "test_itKeepsItsDeadlineWhereNothingGetsThrough"),
     (Undead, "test_aHalfThatNeverStartsDoesNotHangIt"),
