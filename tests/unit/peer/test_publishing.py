@@ -1,0 +1,554 @@
+"""
+Tests for L{punchd.peer.publishing} and L{punchd.peer.leased}: servers, routers, ports and time are
+the test's.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, cast
+
+import pytest
+from attrs import define, evolve, field
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from punchd.errors import ConfigurationError, PunchdError, Refused, Unreachable
+from punchd.nat.leases import Leases
+from punchd.peer import leased
+from punchd.peer.conversation import Welcome
+from punchd.peer.leased import LeasedPort, hasNatBefore
+from punchd.peer.master import MasterClient
+from punchd.peer.publishing import (
+    MOST_CONNECTIONS,
+    Publication,
+    Published,
+    PublishedFactory,
+    Publishing,
+    portOf,
+)
+from punchd.values.addresses import Address, makeAddress
+from punchd.values.parties import Offer
+from tests.unit.nat.routers import GATEWAY, OUTSIDE, Mapper
+
+SEEN = makeAddress(OUTSIDE, 1234)
+OWN = "192.168.1.10"
+
+
+@define(eq=False)
+class Listener:
+    number: int
+    interface: Any
+    factory: Any
+    isClosed: bool = False
+
+    def getHost(self) -> Address:
+        return IPv4Address("TCP", "0.0.0.0", self.number)
+
+    def stopListening(self) -> None:
+        self.isClosed = True
+
+
+class Reactor(Clock):
+    """
+    Listens in name only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listeners: list[Listener] = []
+        self.taken: set[int] = set()
+
+    def listenTCP(
+        self, port: Any, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> Listener:
+        if port in self.taken:
+            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
+        number = port if isinstance(port, int) and port else 4000 + len(self.listeners)
+        self.listeners.append(Listener(number, interface, factory))
+        return self.listeners[-1]
+
+    @property
+    def open(self) -> list[Listener]:
+        return [one for one in self.listeners if not one.isClosed]
+
+
+class Join:
+    where = "server.example:7761"
+
+
+@define(eq=False)
+class Client:
+    """
+    A server's client in name only.
+
+    @ivar answers: whether the server finds us, in order; an error is raised.
+    """
+
+    hosts: tuple[str, ...] = (OWN,)
+    welcome: Welcome | None = None
+    answers: list[bool | PunchdError] = field(factory=list)
+    proofs: list[Address] = field(factory=list)
+    offers: list[tuple[Address, ...]] = field(factory=list)
+    leased: Any = None
+    port: Any = None
+    join: Join = field(factory=Join)
+    punches: Any = None
+
+    def seenAt(self, address: Address | None) -> None:
+        self.welcome = None if address is None else Welcome(address, ())
+
+    def offerFor(self, offer: Offer, port: Any) -> Offer:
+        return evolve(offer, hosts=tuple(makeAddress(host, 1234) for host in self.hosts))
+
+    def prove(self, port: Any, mapped: Address) -> Deferred[bool]:
+        self.proofs.append(mapped)
+        answer = self.answers.pop(0) if self.answers else True
+        return fail(answer) if isinstance(answer, PunchdError) else succeed(answer)
+
+    def update(self) -> None:
+        self.offers.append(self.punches.offer.mapped)
+
+
+@define(eq=False)
+class Punches:
+    offer: Offer = field(factory=Offer)
+
+
+@define(eq=False)
+class World:
+    """
+    A peer with one server, behind one router.
+    """
+
+    reactor: Reactor = field(factory=Reactor)
+    mapper: Mapper = field(factory=lambda: Mapper("pcp"))
+    client: Client = field(factory=Client)
+    punches: Punches = field(factory=Punches)
+    said: list[str] = field(factory=list)
+    leases: Leases = field(init=False)
+    service: Any = None
+
+    def __attrs_post_init__(self) -> None:
+        self.client.punches = self.punches
+        self.leases = Leases(
+            self.reactor,
+            Random(1),
+            lambda: GATEWAY,
+            lambda gateway: [self.mapper],
+            self.said.append,
+        )
+        self.leases.startService()
+
+    def publish(self, *publications: Publication) -> Publishing:
+        endpoint = cast(IStreamClientEndpoint, None)
+        self.service = Publishing(
+            self.reactor,
+            [cast(MasterClient, self.client)],
+            [
+                Published(self.reactor, self.leases, one, endpoint, self.said.append)
+                for one in publications
+            ],
+        )
+        self.service.startService()
+        return cast(Publishing, self.service)
+
+    def lease(self) -> LeasedPort:
+        self.service = LeasedPort(
+            self.reactor,
+            [cast(MasterClient, self.client)],
+            self.leases,
+            cast(Any, None),
+            cast(Any, self.punches),
+            self.said.append,
+        )
+        self.service.startService()
+        return cast(LeasedPort, self.service)
+
+    def pass_(self, seconds: float) -> None:
+        for _ in range(int(seconds * 2)):
+            self.reactor.advance(0.5)
+
+    def heard(self, text: str) -> int:
+        return sum(text in line for line in self.said)
+
+    def end(self) -> None:
+        """
+        Everything stops, and nothing is left.
+        """
+        ended: list[Any] = []
+        self.service.stopService().addBoth(ended.append)
+        self.leases.stopService()
+        assert ended
+        assert self.reactor.open == []
+        assert not self.reactor.getDelayedCalls()
+        assert self.mapper.lent == {}
+
+
+def isUsed(world: World) -> bool:
+    """
+    Whether other peers are let in at the leased port.
+    """
+    return world.client.leased is not None
+
+
+WEB = Publication("web", 8080)
+
+
+# Reading.
+
+
+def test_aPublicationIsAServiceAndPerhapsAPort() -> None:
+    assert Publication.parse("web") == Publication("web", 0)
+    assert Publication.parse("web=8080") == WEB
+
+
+@pytest.mark.parametrize(
+    "text", ["", "=80", "web=", "web=0", "web=65536", "web=x", "web=²", "a b=80", "web=80=80"]
+)
+def test_otherThingsAreNone(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Publication.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("description", "port"),
+    [
+        ("tcp:127.0.0.1:22", 22),
+        ("tcp:host=127.0.0.1:port=22", 22),
+        ("tcp:127.0.0.1:22:timeout=5", 22),
+        ("tcp:host=127.0.0.1:22", 22),
+        (r"tcp:\:\:1:22", 22),
+        ("tcp:127.0.0.1:ssh", 0),
+        ("tcp:127.0.0.1", 0),
+        ("tcp:", 0),
+        ("unix:/run/22", 0),
+        ("tls:example.org:443", 0),
+    ],
+)
+def test_thePortOfAnEndpoint(description: str, port: int) -> None:
+    assert portOf(description) == port
+
+
+# What stands before the peer.
+
+
+@pytest.mark.parametrize(
+    ("hosts", "seen", "hasNat"),
+    [
+        ((OWN,), SEEN, True),
+        ((OUTSIDE,), SEEN, False),
+        ((OWN, OUTSIDE), SEEN, False),
+        (("127.0.0.1",), makeAddress("127.0.0.1", 1), False),
+        ((OWN,), makeAddress("10.9.9.9", 1), None),
+        ((OWN,), makeAddress("2001:db8::1", 1), None),
+        ((OWN,), None, None),
+    ],
+)
+def test_whetherThereIsANat(
+    hosts: tuple[str, ...], seen: Address | None, hasNat: bool | None
+) -> None:
+    client = Client(hosts)
+    client.seenAt(seen)
+    assert hasNatBefore(cast(MasterClient, client)) is hasNat
+
+
+# Publishing.
+
+
+def test_nothingIsAskedBeforeAServerHasSpoken() -> None:
+    world = World()
+    publishing = world.publish(WEB)
+    world.pass_(20)
+    assert world.mapper.asked == []
+    facts = publishing.toJSON()["web"]
+    assert facts["address"] is None
+    assert "no server has told yet" in facts["problem"]
+    world.end()
+
+
+def test_aServiceIsPublishedAtTheRouter() -> None:
+    world = World()
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    assert publishing.toJSON() == {
+        "web": {"address": f"{OUTSIDE}:8080", "by": "pcp", "problem": None}
+    }
+    assert world.heard(f"web is published at {OUTSIDE}:8080 (pcp)") == 1
+    world.pass_(120)
+    assert world.heard("is published") == 1
+    world.end()
+
+
+def test_anotherPortThanWantedIsSaid() -> None:
+    world = World()
+    world.mapper.taken = {8080}
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    facts = publishing.toJSON()["web"]
+    assert facts["address"] == f"{OUTSIDE}:40001"
+    assert facts["problem"] == "the router does not lend port 8080, but this one"
+    world.end()
+
+
+def test_aRouterThatLendsNothingIsSaid() -> None:
+    world = World()
+    world.mapper.problem = Unreachable("nobody there")
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    facts = publishing.toJSON()["web"]
+    assert facts["address"] is None
+    assert "lends no ports (pcp: nobody there)" in facts["problem"]
+    world.end()
+
+
+def test_aRouterBehindAnotherPublicAddressIsSaid() -> None:
+    world = World()
+    publishing = world.publish(WEB)
+    world.client.seenAt(makeAddress("198.51.100.9", 1234))
+    world.pass_(2)
+    facts = publishing.toJSON()["web"]
+    assert facts["address"] is None
+    assert "another NAT stands before the router" in facts["problem"]
+    world.end()
+
+
+def test_aServerThatSeesUsAtAPrivateAddressCannotHelp() -> None:
+    world = World()
+    publishing = world.publish(WEB)
+    world.client.seenAt(makeAddress("10.9.9.9", 1234))
+    world.pass_(2)
+    assert "no router's port helps" in publishing.toJSON()["web"]["problem"]
+    assert world.mapper.asked == []
+    world.end()
+
+
+def test_withoutANatItListensThere() -> None:
+    world = World(client=Client((OUTSIDE,)))
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    assert publishing.toJSON()["web"] == {
+        "address": f"{OUTSIDE}:8080",
+        "by": "no NAT",
+        "problem": None,
+    }
+    [listener] = world.reactor.open
+    assert (listener.number, listener.interface) == (8080, OUTSIDE)
+    assert world.mapper.asked == []
+    world.end()
+
+
+def test_aPortThatIsTakenHereIsSaid() -> None:
+    world = World(client=Client((OUTSIDE,)))
+    world.reactor.taken = {8080}
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    facts = publishing.toJSON()["web"]
+    assert facts["address"] is None
+    assert "port 8080" in facts["problem"]
+    assert "already in use" in facts["problem"]
+    world.end()
+
+
+def test_aPeerThatMovesFromAPublicAddressBehindANatFollows() -> None:
+    world = World(client=Client((OUTSIDE,)))
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    world.client.hosts = (OWN,)
+    world.client.seenAt(SEEN)
+    world.pass_(3)
+    assert publishing.toJSON()["web"]["by"] == "pcp"
+    assert len(world.reactor.open) == 1
+    world.client.hosts = (OUTSIDE,)
+    world.pass_(3)
+    assert publishing.toJSON()["web"]["by"] == "no NAT"
+    assert world.mapper.lent == {}
+    world.end()
+
+
+def test_aServerThatIsGoneChangesNothing() -> None:
+    world = World()
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    world.client.seenAt(None)
+    world.pass_(60)
+    assert publishing.toJSON()["web"]["address"] == f"{OUTSIDE}:8080"
+    world.end()
+
+
+@define(eq=False)
+class Endpoint:
+    """
+    Connects to nobody, until the test says so.
+    """
+
+    factory: Any = None
+    connecting: Deferred[Any] = field(factory=Deferred)
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        self.factory = factory
+        return self.connecting
+
+
+def stranger(factory: PublishedFactory) -> tuple[Any, StringTransport]:
+    end = factory.buildProtocol(None)
+    assert end is not None
+    transport = StringTransport()
+    end.makeConnection(transport)
+    return end, transport
+
+
+def test_strangersAreBounded() -> None:
+    endpoint = Endpoint()
+    factory = PublishedFactory("web", cast(IStreamClientEndpoint, endpoint))
+    ends = [stranger(factory)[0] for _ in range(MOST_CONNECTIONS)]
+    assert factory.buildProtocol(None) is None
+    endpoint.connecting.addErrback(lambda _: None)
+    ends[0].connectionLost()
+    assert factory.buildProtocol(None) is not None
+
+
+def test_aStrangerIsTurnedAwayWhereTheServiceIsNotThere() -> None:
+    endpoint = Endpoint()
+    factory = PublishedFactory("web", cast(IStreamClientEndpoint, endpoint))
+    _, transport = stranger(factory)
+    endpoint.connecting.errback(Unreachable("refused"))
+    assert transport.disconnecting
+
+
+def test_strangersGoWithThePeer() -> None:
+    endpoint = Endpoint()
+    factory = PublishedFactory("web", cast(IStreamClientEndpoint, endpoint))
+    _, transport = stranger(factory)
+    factory.abort()
+    assert transport.disconnecting
+    endpoint.connecting.addErrback(lambda _: None)
+
+
+# The leased port.
+
+
+def test_theLeasedPortIsProvenAndThenOffered() -> None:
+    world = World()
+    port = world.lease()
+    world.pass_(20)
+    assert world.mapper.asked == []
+    world.client.seenAt(SEEN)
+    world.pass_(3)
+    assert port.external is not None
+    assert world.client.proofs == [port.external]
+    assert world.punches.offer.mapped == (port.external,)
+    assert world.client.offers == [(port.external,)]
+    assert isUsed(world)
+    assert len(world.reactor.open) == 1
+    world.end()
+
+
+def test_whatIsNotProvenIsNotOffered() -> None:
+    world = World()
+    world.client.answers = [False]
+    world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(30)
+    assert world.punches.offer.mapped == ()
+    assert not isUsed(world)
+    assert world.heard("does not find us") == 1
+    # And asked again, until it is.
+    world.pass_(40)
+    assert isUsed(world)
+    world.end()
+
+
+@pytest.mark.parametrize("error", [Refused("not now"), Unreachable("gone")])
+def test_aServerThatWillNotLookIsAskedAgain(error: PunchdError) -> None:
+    world = World()
+    world.client.answers = [error, error]
+    world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(leased.RETRY * 2 + 10)
+    assert len(world.client.proofs) == 3
+    assert world.heard(f"does not find us at {OUTSIDE}:40001: {error}") == 1
+    assert isUsed(world)
+    world.end()
+
+
+def test_eachLoginIsProvenAnew() -> None:
+    world = World()
+    world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(3)
+    world.client.seenAt(None)
+    world.pass_(3)
+    assert not isUsed(world)
+    world.client.seenAt(SEEN)
+    world.pass_(3)
+    assert len(world.client.proofs) == 2
+    assert isUsed(world)
+    world.end()
+
+
+def test_anotherLeaseIsProvenAnew() -> None:
+    world = World()
+    port = world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(3)
+    world.mapper.external = "203.0.113.99"
+    world.mapper.lent.clear()
+    world.client.seenAt(makeAddress("203.0.113.99", 1))
+    world.pass_(90)
+    assert port.external is not None
+    assert port.external.host == "203.0.113.99"
+    assert world.punches.offer.mapped == (port.external,)
+    assert world.client.proofs[-1] == port.external
+    world.end()
+
+
+def test_aLeaseThatIsLostIsOfferedNoMore() -> None:
+    world = World()
+    world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(3)
+    world.mapper.problem = Unreachable("the router does not answer")
+    world.pass_(300)
+    assert world.punches.offer.mapped == ()
+    assert not isUsed(world)
+    assert world.client.offers[-1] == ()
+    # It has never got it back.
+    world.mapper.lent.clear()
+    world.end()
+
+
+def test_aLeaseThatVanishedIsNoticedByTheProof() -> None:
+    world = World()
+    world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(3)
+    made = world.mapper.count("lease")
+    world.client.answers = [False]
+    world.pass_(leased.PROVE_AGAIN + 5)
+    assert world.mapper.count("lease") > made
+    assert not isUsed(world)
+    world.pass_(leased.RETRY + 5)
+    assert isUsed(world)
+    world.end()
+
+
+def test_withoutANatNobodyIsAsked() -> None:
+    world = World(client=Client((OUTSIDE,)))
+    world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(60)
+    assert world.mapper.asked == []
+    assert world.reactor.open == []
+    world.end()
