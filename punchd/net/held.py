@@ -143,6 +143,8 @@ class HeldPort:
                 self._binding(),
                 self.acceptor,
                 backlog=64,
+                # By which it tells the family.
+                interface=self.interface,
             )
         self._listening += 1
 

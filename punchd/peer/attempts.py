@@ -239,12 +239,15 @@ class Attempt:
         fits = int(any(port.number == localPort for port in self._ports))
         expected = self._punch.other.reflexive.host
         for port, remotes, listening, _ in self._races:
-            if not listening or port.number != localPort or not port.reaches(remote):
+            if port.number != localPort or not port.reaches(remote):
                 continue
-            # Who only listens waits for the other side, whatever port it comes from; who dials
-            # meets mostly whom it dials.
-            hosts = {one.host for one in remotes} or {expected}
-            fits = max(fits, 1 + (remote.host in hosts) + (remote in remotes))
+            if remote in remotes:
+                # Whom it dials, even if it is another attempt's listener that took it.
+                fits = max(fits, 3)
+            elif listening:
+                # Who only listens waits for the other side, whatever port it comes from.
+                hosts = {one.host for one in remotes} or {expected}
+                fits = max(fits, 1 + (remote.host in hosts))
         return fits
 
     def close(self) -> None:

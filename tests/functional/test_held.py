@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -74,10 +75,10 @@ class Ports:
     ports: list[HeldPort] = field(factory=list)
     factories: list[Meeting] = field(factory=list)
 
-    def take(self, number: int = 0, acceptor: Any = None) -> HeldPort:
+    def take(self, number: int = 0, acceptor: Any = None, interface: str = "") -> HeldPort:
         from twisted.internet import reactor
 
-        port = HeldPort.take(reactor, acceptor or self.factory(), number)
+        port = HeldPort.take(reactor, acceptor or self.factory(), number, interface)
         self.ports.append(port)
         return port
 
@@ -218,6 +219,69 @@ async def test_anEndedRaceLeavesNoListener(ports: Ports) -> None:
     racing.addErrback(lambda failure: None)
     racing.cancel()
     assert not one.isListening
+
+
+def hasIPv6() -> bool:
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@pytest.mark.skipif(not hasIPv6(), reason="this machine has no IPv6, not even on loopback")
+class TestIPv6:
+    """
+    Ports at an IPv6 address.
+    """
+
+    @ensureDeferred
+    async def test_twoRacesMeet(self, ports: Ports) -> None:
+        one, two = ports.take(interface="::1"), ports.take(interface="::1")
+        factory = ports.factory()
+        _, first = race(one, [self.at(two)], factory, listening=True, retries=50)
+        _, second = race(two, [self.at(one)], factory, listening=True, retries=50)
+        await first
+        second.addErrback(lambda failure: None)
+        second.cancel()
+
+    @ensureDeferred
+    async def test_severalConnectionsShareThePort(self, ports: Ports) -> None:
+        one, two, three = (ports.take(interface="::1") for _ in range(3))
+        two.listen()
+        three.listen()
+        factory = ports.factory()
+        for other in (two, three):
+            await one.to(self.at(other)).connect(factory)
+        assert {met.transport.getHost() for met in factory.met} == {self.at(one)}
+
+    @ensureDeferred
+    async def test_itIsNotInTheWayOfIPv4(self, ports: Ports) -> None:
+        """
+        The same number may be somebody else's there.
+        """
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = ports.take(other.getsockname()[1], interface="::1")
+            port.listen()
+            target = ports.take(interface="::1")
+            target.listen()
+            await port.to(self.at(target)).connect(ports.factory())
+
+    @ensureDeferred
+    async def test_itReachesItsOwnFamilyAlone(self, ports: Ports) -> None:
+        four, six = ports.take(), ports.take(interface="::1")
+        assert four.reaches(at(four))
+        assert six.reaches(self.at(six))
+        assert not four.reaches(self.at(six))
+        assert not six.reaches(at(four))
+
+    @ensureDeferred
+    async def test_anAddressThatIsNotOursCannotBeTaken(self, ports: Ports) -> None:
+        with pytest.raises(Unreachable, match="cannot take a local TCP port"):
+            ports.take(interface="2001:db8::dead")
+
+    def at(self, port: HeldPort) -> Address:
+        return makeAddress("::1", port.number)
 
 
 class TestStrangers:

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, cast
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -87,7 +87,11 @@ class FakeServer:
         self.ports.append(port)
         return cast(HeldPort, port)
 
+    problemWithPorts: Exception | None = None
+
     def freshPort(self) -> Deferred[HeldPort]:
+        if self.problemWithPorts is not None:
+            return fail(self.problemWithPorts)
         port = FakePort(self.clock, number=2000 + len(self.ports), token=b"t" * 16)
         self.ports.append(port)
         return succeed(cast(HeldPort, port))

@@ -3,16 +3,17 @@ Tests for L{punchd.peer.connecting}: the caller's side, with servers that are no
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
 from punchd.interfaces import IStreamOpener
+from punchd.net.held import HeldPort
 from punchd.peer.connecting import Connecting
 from punchd.peer.links import Links
 from punchd.values.addresses import Address, makeAddress
@@ -20,6 +21,7 @@ from punchd.values.parties import Offer
 from punchd.wire.commands import OWN, Introduce, toldArguments
 from tests.unit.link.pairs import BOB
 from tests.unit.net.memory import HERE
+from tests.unit.net.ports import FakePort
 from tests.unit.peer.clients import PUBLIC, FakeClient, Watcher, makePins, makePunches
 from tests.unit.peer.punches import dialling
 
@@ -222,3 +224,50 @@ def test_stoppingGivesUpOnAllOfThem(opener: Opener) -> None:
 def test_afterAFailureThePortIsFree(opener: Opener) -> None:
     opener.open().refuse(UnknownPeer("not here"))
     assert opener.client.usedToward[BOB.peerID] == 0
+
+
+# IPv6
+
+
+def six(opener: Opener, number: int, token: bytes) -> Any:
+    port = FakePort(opener.clock, number=number, token=token, interface="2001:db8::1")
+    return cast(HeldPort, port)
+
+
+def test_theServerIsToldThePortOfOurIPv6Candidate(opener: Opener) -> None:
+    opener.client.ipv6.port = six(opener, 6000, b"6" * 16)
+    opener.open()
+    assert opener.client.asked[0][1]["ipv6token"] == b"6" * 16
+    opener.connecting.stop()
+    assert opener.client.released == []
+
+
+def test_anotherStreamHasAnIPv6PortOfItsOwn(opener: Opener) -> None:
+    opener.client.ipv6.port = six(opener, 6000, b"6" * 16)
+    fresh = six(opener, 6001, b"7" * 16)
+    opener.client.ipv6.others = [succeed(fresh)]
+    opener.client.usedToward[BOB.peerID] = 1
+    opener.open()
+    assert opener.client.asked[0][1]["ipv6token"] == b"7" * 16
+    opener.connecting.stop()
+    assert fresh in opener.client.released
+
+
+def test_aStreamThatIsGivenUpReleasesBothPorts(opener: Opener) -> None:
+    taking: Deferred[HeldPort | None] = Deferred()
+    opener.client.ipv6.others = [taking]
+    opener.client.usedToward[BOB.peerID] = 1
+    opener.open()
+    opener.connecting.stop()
+    assert opener.client.asked == []
+    assert opener.client.released == opener.client.ports
+
+
+def test_withoutAFreshPortTheIPv6PortIsReleased(opener: Opener) -> None:
+    fresh = six(opener, 6001, b"7" * 16)
+    opener.client.ipv6.others = [succeed(fresh)]
+    opener.client.usedToward[BOB.peerID] = 1
+    opener.client.problemWithPorts = Unreachable("the assist service does not answer")
+    opener.open()
+    assert opener.client.released == [fresh]
+    assert str(opener.error) == "the assist service does not answer"

@@ -4,7 +4,7 @@ strategies that misbehave.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from punchd.errors import NoPath, Unreachable
 from punchd.interfaces import IAttempt
 from punchd.link.punched import PunchedConnection
+from punchd.net.held import HeldPort
 from punchd.peer.attempts import MOST_REMOTES, MOST_RETRIES, Attempt
 from punchd.peer.punching import GRACE
 from punchd.values.addresses import makeAddress
@@ -25,6 +26,7 @@ from punchd.values.plans import Plan, PlannedAttempt
 from punchd.wire.preamble import Side
 from tests.unit.link.pairs import makeTicket
 from tests.unit.net.memory import HERE, THERE, MemoryTransport, Pair, lost
+from tests.unit.net.ports import FakePort
 from tests.unit.peer.punches import Introduction, PunchOf, Scripted, dialling
 
 FlushErrors = Callable[..., list[Failure]]
@@ -467,6 +469,107 @@ def test_whatTheListenerTookCountsForTheStrategyThatListened() -> None:
     assert outcome.strategy == "dial"
     assert [one.way for one in outcome.tries if one.result is Result.CONNECTED] == [Way.ACCEPTED]
     introduction.end()
+
+
+def listeningOnly(name: str) -> Scripted:
+    return Scripted(name, lambda attempt: attempt.race(attempt.heldPort(), [], listening=True))
+
+
+def test_whatComesFromAnotherPortCountsForTheStrategyThatListensForAny() -> None:
+    side = caller(listeningOnly("first"), dialling("second", listening=True))
+    side.clock.advance(1)
+    number = side.port.number
+    assert side.punch._strategyFor(number, makeAddress(THERE.host, 1))[0] == "first"
+    assert side.punch._strategyFor(number, THERE)[0] == "second"
+    side.running.cancel()
+
+
+def test_whatAnothersListenerTookCountsForTheStrategyThatDialsIt() -> None:
+    """
+    Where a router hairpins, a listener for neighbours takes what comes by way of the router, too.
+    """
+    elsewhere = makeAddress("203.0.113.77", 7)
+
+    def neighbours(attempt: IAttempt) -> Deferred[Any]:
+        return attempt.race(attempt.heldPort(), [elsewhere], listening=True)
+
+    side = caller(Scripted("lan", neighbours), dialling("other"))
+    side.clock.advance(1)
+    assert side.punch._strategyFor(side.port.number, THERE)[0] == "other"
+    assert side.punch._strategyFor(side.port.number, elsewhere)[0] == "lan"
+    side.running.cancel()
+
+
+# Other addresses than the one that is called at.
+
+
+SIXTH = makeAddress("2001:db8::9", 4000)
+OWN6 = makeAddress("2001:db8::8", 4001)
+
+
+def withIPv6(script: Callable[[IAttempt], Any]) -> tuple[PunchOf, FakePort]:
+    """
+    A caller whose IPv6 port was observed as C{OWN6}, of a callee at C{SIXTH}.
+    """
+    situation = Situation(Party(HERE, Offer(ipv6=OWN6)), Party(THERE, Offer(ipv6=SIXTH)))
+    side = PunchOf(Side.CALLER, Clock(), [Scripted("one", script)], situation=situation)
+    port = FakePort(side.clock, number=6666, interface=OWN6.host)
+    side.server.seen[OWN6] = cast(HeldPort, port)
+    return side, port
+
+
+def test_theIPv6PortIsTheOneThatTheOtherWasTold() -> None:
+    ports: list[Any] = []
+
+    def script(attempt: IAttempt) -> Deferred[Any]:
+        ports.append(attempt.ipv6Port())
+        return Deferred()
+
+    side, port = withIPv6(script)
+    side.run().running.cancel()
+    side.server.seen.clear()
+    again = PunchOf(Side.CALLER, Clock(), [Scripted("one", script)])
+    again.run().running.cancel()
+    assert ports == [port, None]
+
+
+def racing(*remotes: Any) -> Callable[[IAttempt], Any]:
+    return lambda attempt: attempt.race(attempt.ipv6Port(), list(remotes), listening=True)
+
+
+def test_theOthersIPv6CandidateIsDialled() -> None:
+    side, port = withIPv6(racing(SIXTH))
+    side.run()
+    assert [dial.remote for dial in port.dials] == [SIXTH]
+    side.running.cancel()
+
+
+def test_noOtherIPv6AddressIsDialled() -> None:
+    side, port = withIPv6(racing(makeAddress("2001:db8::a", 4000), makeAddress(SIXTH.host, 22)))
+    side.run()
+    assert port.dials == []
+    assert [step for step in side.steps if "not an address for us to dial" in step]
+    side.running.cancel()
+
+
+def test_theOtherFamilyIsNotDialled() -> None:
+    side, port = withIPv6(racing(THERE))
+    side.run()
+    assert port.dials == []
+    assert [step for step in side.steps if "of the other family" in step]
+    side.running.cancel()
+
+
+def test_whatComesToAPortOfTheOtherFamilyDoesNotCount() -> None:
+    """
+    The two may have the same number.
+    """
+    side, port = withIPv6(racing(SIXTH))
+    side.run()
+    (run,) = side.punch._runs.values()
+    assert run.attempt.expects(port.number, THERE) == 0
+    assert run.attempt.expects(port.number, SIXTH) > 0
+    side.running.cancel()
 
 
 def test_whatComesToAFreshPortCountsForTheStrategyThatTookIt() -> None:

@@ -19,10 +19,10 @@ from punchd.server.conversation import LOGIN_PATIENCE, Conversation, Exchange, S
 from punchd.server.dialling import Dialling
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints
-from punchd.server.observations import Observations
+from punchd.server.observations import LIFETIME, Observations
 from punchd.server.registry.memory import MemoryRegistry
 from punchd.server.sessions import SILENCE, Population
-from punchd.values.addresses import Address
+from punchd.values.addresses import Address, makeAddress
 from punchd.values.peers import PeerID
 from punchd.wire.commands import (
     ERRORS,
@@ -442,6 +442,84 @@ class TestALiveSession:
         answerOf(ask(alice, Report, session=session, strategy=None, seconds=float("nan")))
         assert world.watcher.steps[-1].startswith("peer1 reports: no strategy connected")
         assert errorOf(ask(alice, Report, session=session, seconds=1.0)).__name__ == "Refused"
+
+
+SIXTH = makeAddress("2001:db8::7", 4000)
+
+
+class TestIPv6:
+    """
+    The IPv6 candidates of offers: by the token of a port that the server has observed.
+    """
+
+    def seen(self, world: World, peer: Conversation, address: Address = SIXTH) -> bytes:
+        """
+        A token that a peer has shown the assist service from there.
+        """
+        (token,) = answerOf(ask(peer, Tokens, count=1))["tokens"]
+        world.exchange.observations.show(token, address)
+        assert isinstance(token, bytes)
+        return token
+
+    def update(self, peer: Conversation, token: bytes | None, accepts: tuple[int, ...] = ()) -> Any:
+        said = {"accepts": frozenset(map(peerID, accepts)), "hosts": [], "strategies": []}
+        return ask(peer, Update, ipv6token=token, **said)
+
+    def told(self, caller: Conversation, token: bytes | None = None) -> dict[str, Any]:
+        return answerOf(
+            ask(caller, Introduce, peer=peerID(2), ipv6token=token, hosts=[], strategies=[])
+        )
+
+    def test_bothAreToldWhatTheServerObserved(self) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2)
+        answerOf(self.update(bob, self.seen(world, bob), (1,)))
+        other = makeAddress("2001:db8::9", 4001)
+        answer = self.told(alice, self.seen(world, alice, other))
+        assert (answer["ipv6"], answer["ownipv6"]) == (SIXTH, other)
+        (told,) = lineOf(bob).heard(Introduction)
+        assert (told["ipv6"], told["ownipv6"]) == (other, SIXTH)
+
+    def test_itIsKeptAsLongAsThePeerNamesIt(self) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2)
+        token = self.seen(world, bob)
+        answerOf(self.update(bob, token, (1,)))
+        world.clock.advance(LIFETIME + 1)
+        world.exchange.observations.forget(bob.session)
+        answerOf(self.update(bob, token, (1,)))
+        assert self.told(alice)["ipv6"] == SIXTH
+        answerOf(self.update(bob, None, (1,)))
+
+    def test_theCallerMayNameItsOwnAgain(self) -> None:
+        world = World()
+        alice, _ = world.logIn(1), world.logIn(2, accepts=(1,))
+        token = self.seen(world, alice)
+        answerOf(self.update(alice, token))
+        world.exchange.observations.forget(alice.session)
+        assert self.told(alice, token)["ownipv6"] == SIXTH
+
+    def test_whoNamesNoneAnyMoreHasNone(self) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2)
+        answerOf(self.update(bob, self.seen(world, bob), (1,)))
+        answerOf(self.update(bob, None, (1,)))
+        assert self.told(alice)["ipv6"] is None
+
+    @pytest.mark.parametrize(
+        "address", [public(1), makeAddress("fd00::7", 4000), makeAddress("::1", 4000)]
+    )
+    def test_onlyAGlobalOneIsTold(self, address: Address) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2)
+        answerOf(self.update(bob, self.seen(world, bob, address), (1,)))
+        assert self.told(alice)["ipv6"] is None
+
+    def test_anothersTokenIsRefused(self) -> None:
+        world = World()
+        alice, bob = world.logIn(1), world.logIn(2)
+        token = self.seen(world, alice)
+        assert errorOf(self.update(bob, token, (1,))).__name__ == "Refused"
 
 
 def test_aRegistryThatFailsOtherwiseIsABugThatIsSeen() -> None:

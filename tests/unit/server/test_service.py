@@ -24,7 +24,8 @@ from punchd.identity.certificates import selfSigned
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
 from punchd.server.registry.memory import MemoryRegistry
-from punchd.server.service import JOIN_FILE, PunchdServer, checkedHost, registryFor
+from punchd.server.service import JOIN_FILE, PunchdServer, assistsAt, checkedHost, registryFor
+from punchd.values.addresses import Address
 from punchd.wire.commands import Assist
 from tests.unit.server.pretending import Watcher, public
 
@@ -191,6 +192,35 @@ def test_assistServicesOfAnAddressOfTheirOwnAreToldWithIt(
     start(server)
     assert server._exchange.assists == [told]
     resultOf(server.stopService())
+
+
+MASTER4, MASTER6 = IPv4Address("TCP", "0.0.0.0", 7761), IPv6Address("TCP", "::", 7761)
+ASSIST4, ASSIST6 = IPv4Address("TCP", "0.0.0.0", 7762), IPv6Address("TCP", "::", 7764)
+NAME, HOST4, HOST6 = "server.example.org", "203.0.113.1", "2001:db8::1"
+
+
+@pytest.mark.parametrize(
+    ("assist", "master", "hosts", "told"),
+    [
+        # The master's own family: where the peer found the master.
+        (ASSIST4, MASTER4, [NAME, HOST4, HOST6], [Assist(None, 7762)]),
+        (ASSIST6, MASTER6, [NAME], [Assist(None, 7764)]),
+        # Peers that come by IPv4 need to be told the other one.
+        (ASSIST6, MASTER6, [HOST4, HOST6], [Assist(None, 7764), Assist(HOST6, 7764)]),
+        (ASSIST6, MASTER4, [HOST4, HOST6], [Assist(HOST6, 7764)]),
+        (ASSIST4, MASTER6, [HOST4, HOST6], [Assist(HOST4, 7762)]),
+        # Without a literal address there is nothing better to tell.
+        (ASSIST6, MASTER4, [NAME, HOST4], [Assist(None, 7764)]),
+        (ASSIST4, MASTER6, [NAME, HOST6], [Assist(None, 7762)]),
+        # A service that is bound somewhere is there.
+        (IPv6Address("TCP", HOST6, 7764), MASTER4, [NAME], [Assist(HOST6, 7764)]),
+        (IPv6Address("TCP", HOST6, 7764), MASTER6, [NAME], [Assist(HOST6, 7764)]),
+    ],
+)
+def test_assistServicesOfBothFamiliesAreToldSoThatPeersFindThem(
+    assist: Address, master: Address, hosts: list[str], told: list[Assist]
+) -> None:
+    assert assistsAt(assist, master, hosts) == told
 
 
 def test_listeningMayBeAskedForBeforeTheStart(world: World) -> None:

@@ -69,6 +69,52 @@ def test_whichHostCandidatesAreDialled(
     assert policy.allowsHost(makeAddress(host, 6000), makeAddress(reflexive, 7000)) is allowed
 
 
+SIXTH = "2001:db8::9"
+
+# The other seen as, its IPv6 candidate, told to dial, allowed.
+IPV6 = [
+    ("203.0.113.9", SIXTH, SIXTH, 6000, True),
+    ("203.0.113.9", SIXTH, SIXTH, 6001, False),
+    ("203.0.113.9", SIXTH, "2001:db8::a", 6000, False),
+    ("203.0.113.9", None, SIXTH, 6000, False),
+    ("203.0.113.9", "fd00::9", "fd00::9", 6000, False),
+    ("203.0.113.9", "::1", "::1", 6000, False),
+    ("203.0.113.9", "ff02::1", "ff02::1", 6000, False),
+    ("203.0.113.9", "2002:7f00:1::1", "2002:7f00:1::1", 6000, False),
+    ("203.0.113.9", "64:ff9b::7f00:1", "64:ff9b::7f00:1", 6000, False),
+    # Of a peer that the server sees by IPv6, any port where it was seen.
+    (SIXTH, None, SIXTH, 6001, True),
+    ("fd00::9", None, "fd00::9", 6001, False),
+]
+
+
+@pytest.mark.parametrize(("reflexive", "ipv6", "told", "port", "allowed"), IPV6)
+def test_whichIPv6CandidatesAreDialled(
+    reflexive: str, ipv6: str | None, told: str, port: int, allowed: bool
+) -> None:
+    offer = Offer(ipv6=None if ipv6 is None else makeAddress(ipv6, 6000))
+    other = Party(makeAddress(reflexive, 5000), offer)
+    policy = LocalAddressPolicy(makeAddress(PUBLIC, 5000))
+    assert policy.allowsIPv6(makeAddress(told, port), other) is allowed
+
+
+@pytest.mark.parametrize(
+    ("caller", "callee", "meets"),
+    [
+        ("203.0.113.9", PUBLIC, True),
+        (SIXTH, "2001:db8::a", True),
+        (PUBLIC, SIXTH, False),
+        (SIXTH, PUBLIC, False),
+    ],
+)
+def test_twoFamiliesDoNotMeetWhereTheyWereSeen(caller: str, callee: str, meets: bool) -> None:
+    situation = Situation(
+        Party(makeAddress(caller, 5000), Offer()), Party(makeAddress(callee, 6000), Offer())
+    )
+    assert situation.isOfOneFamily is meets
+    assert situation.meetsAsObserved is meets
+
+
 def test_portZeroIsNotDialled() -> None:
     policy = LocalAddressPolicy(makeAddress(PUBLIC, 5000))
     assert not policy.allowsReflexive(makeAddress("203.0.113.9", 0))
