@@ -91,7 +91,7 @@ class World:
     def _changed(self) -> None:
         self.changes += 1
 
-    def answer(self, observed: str | None = None) -> FakePort:
+    def answer(self, observed: str | None = None) -> Any:
         """
         Let the assist service see the port that was asked for last.
         """

@@ -534,7 +534,12 @@ def test_theIPv6PortIsTheOneThatTheOtherWasTold() -> None:
 
 
 def racing(*remotes: Any) -> Callable[[IAttempt], Any]:
-    return lambda attempt: attempt.race(attempt.ipv6Port(), list(remotes), listening=True)
+    def script(attempt: IAttempt) -> Deferred[Any]:
+        port = attempt.ipv6Port()
+        assert port is not None
+        return attempt.race(port, list(remotes), listening=True)
+
+    return script
 
 
 def test_theOthersIPv6CandidateIsDialled() -> None:

@@ -466,9 +466,9 @@ class TestIPv6:
         return ask(peer, Update, ipv6token=token, **said)
 
     def told(self, caller: Conversation, token: bytes | None = None) -> dict[str, Any]:
-        return answerOf(
-            ask(caller, Introduce, peer=peerID(2), ipv6token=token, hosts=[], strategies=[])
-        )
+        asked = ask(caller, Introduce, peer=peerID(2), ipv6token=token, hosts=[], strategies=[])
+        answer: dict[str, Any] = answerOf(asked)
+        return answer
 
     def test_bothAreToldWhatTheServerObserved(self) -> None:
         world = World()
