@@ -33,7 +33,7 @@ from punchd.net.pacing import Allowance
 from punchd.server.conversation import Conversation, Exchange, Stage
 from punchd.server.gate import CLOSING_PATIENCE, Gate
 from punchd.server.limits import Complaints, Strangers
-from punchd.values.addresses import Address, showAddress
+from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.wire.boxes import BoundedAMP
 from punchd.wire.commands import Farewell
 from punchd.wire.versions import MASTER_ALPN
@@ -107,8 +107,8 @@ class MasterConnection(BoundedAMP):
         """
         See L{Line.localHost<punchd.server.sessions.Line>}.
         """
-        host: str = self.transport.getHost().host
-        return host
+        # An IPv6 socket that takes IPv4 too has a form of its own for that.
+        return makeAddress(self.transport.getHost().host, 0).host
 
     def close(self, reason: str) -> None:
         """
