@@ -8,15 +8,23 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from attrs import define
+from OpenSSL.SSL import Context
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
+from punchd.net.held import HeldPort
 from punchd.peer.conversation import Conversation
 from punchd.values.addresses import makeAddress
+from punchd.values.joining import JoinAddress
+
+#: Seconds for TCP to the server.
+CONNECT_TIMEOUT = 10.0
 
 
 @implementer(IStreamClientEndpoint)
@@ -59,11 +67,22 @@ class LoggingIn:
         return session
 
 
-def nameOf(host: str) -> str | None:
+def secured(join: JoinAddress, context: Context, port: HeldPort) -> IStreamClientEndpoint:
     """
-    The name by which a TLS client calls C{host}, if it is one: literal addresses are not sent as
-    server names (RFC 6066, 3).
+    An endpoint that connects from C{port} to a server, in TLS, and to nobody else.
     """
+    judge: Judge = onlyHost(join.host)
+    if join.pin is not None:
+        judge = onlyPeer(join.pin, f"the server at {join.where}")
+    creator = ConnectionCreator(context, lambda: Verdict(judge), _nameOf(join.host))
+    endpoint: IStreamClientEndpoint = wrapClientTLS(
+        creator, port.toHost(join.host, join.port, CONNECT_TIMEOUT)
+    )
+    return endpoint
+
+
+def _nameOf(host: str) -> str | None:
+    # Literal addresses are not sent as server names (RFC 6066, 3).
     try:
         makeAddress(host, 0)
     except ValueError:

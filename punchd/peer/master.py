@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -18,24 +19,21 @@ from OpenSSL.SSL import Context
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import (
-    IReactorTime,
-)
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
-from punchd.identity.tls import ConnectionCreator, Judge, Verdict, onlyHost, onlyPeer
+from punchd.errors import ProtocolViolation, PunchdError, Unreachable
 from punchd.nat.discovery import Surroundings
 from punchd.net.held import HeldPort
 from punchd.net.own import ownAddresses, sourceToward
 from punchd.peer.arrivals import Arrivals
+from punchd.peer.assists import AssistServices
 from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
 from punchd.peer.discovering import Discovering
 from punchd.peer.families import IPv6Candidate, hostCandidates
 from punchd.peer.instruments import Instruments
-from punchd.peer.login import LoggingIn, nameOf
+from punchd.peer.login import LoggingIn, secured
 from punchd.peer.ports import FreshPorts
 from punchd.peer.roaming import Roaming
 from punchd.values.addresses import Address, isGlobalIPv6, makeAddress, showAddress
@@ -43,11 +41,8 @@ from punchd.values.joining import JoinAddress
 from punchd.values.nat import NatBehaviour
 from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
 from punchd.values.peers import PeerID
-from punchd.wire.commands import Assist, Prove, Report, Tell, Update, offerArguments
+from punchd.wire.commands import Prove, Report, Tell, Update, offerArguments
 from punchd.wire.proving import SECRET_LENGTH
-
-#: Seconds for TCP to the server.
-_CONNECT_TIMEOUT = 10.0
 
 #: Back-off between connections: the first wait, the longest, and by how much it grows. Jitter keeps
 #: the peers of a restarted server from all coming at once.
@@ -124,15 +119,10 @@ class MasterClient(Service):
     def startService(self) -> None:
         super().startService()
         self.port = HeldPort.take(self._reactor, self._arrivals)
-        judge: Judge = onlyHost(self.join.host)
-        if self.join.pin is not None:
-            judge = onlyPeer(self.join.pin, f"the server at {self.join.where}")
-        creator = ConnectionCreator(self._context, lambda: Verdict(judge), nameOf(self.join.host))
-        endpoint = wrapClientTLS(
-            creator, self.port.toHost(self.join.host, self.join.port, _CONNECT_TIMEOUT)
-        )
+        endpoint = secured(self.join, self._context, self.port)
+        converse = partial(Conversation, self._reactor, self._listener)
         self._client = ClientService(
-            LoggingIn(self.join.where, endpoint, self._converse, self._login),
+            LoggingIn(self.join.where, endpoint, converse, self._login),
             Factory.forProtocol(Protocol),
             retryPolicy=self._wait,
             clock=self._reactor,
@@ -156,19 +146,13 @@ class MasterClient(Service):
     def _notConnected(self, failure: Failure) -> None:
         if self._client is None:
             return
-        self._tellProblem(failure)
-        # The waiting Deferred of the next attempt fails with it, or succeeds.
-        self._reactor.callLater(0, self._watchAttempt)
-
-    def _tellProblem(self, failure: Failure) -> None:
         error = failure.value
         problem = str(error) if isinstance(error, PunchdError) else failure.getErrorMessage()
         if problem != self.problem:
             self.problem = problem
             self._note(f"cannot use the server at {self.join.where}: {problem}; will try again")
-
-    def _converse(self) -> Conversation:
-        return Conversation(self._reactor, self._listener)
+        # The waiting Deferred of the next attempt fails with it, or succeeds.
+        self._reactor.callLater(0, self._watchAttempt)
 
     async def _login(self, conversation: Conversation) -> None:
         welcome = await conversation.login(self._greeting)
@@ -296,7 +280,8 @@ class MasterClient(Service):
 
     def _surroundings(self) -> Surroundings:
         own = frozenset((self._host, *self._addresses()))
-        return Surroundings(self._assists(self.port), own, self._connected()[1].observed)
+        assists = self._named().reachedFrom(self.port)
+        return Surroundings(assists, own, self._connected()[1].observed)
 
     def _instruments(self, around: Surroundings) -> Instruments:
         return Instruments(
@@ -305,24 +290,6 @@ class MasterClient(Service):
 
     # Ports.
 
-    def addressOf(self, assist: Assist) -> Address:
-        """
-        Where that assist service is.
-
-        @raise Unreachable: when the server says so in a way that nobody understands.
-        @raise Refused: when it sends us where it has no business to.
-        """
-        try:
-            remote = makeAddress(assist.host or self._server, assist.port)
-        except ValueError:
-            raise Unreachable(f"{assist.host!r:.80} is no address of an assist service") from None
-        if remote.host != self._server and not self.policy.allowsReflexive(remote):
-            raise Refused(
-                f"the server names an assist service at {showAddress(remote)}, which is no address "
-                "for us to dial"
-            )
-        return remote
-
     def assists(self, port: HeldPort) -> list[Address]:
         """
         The assist services that C{port} reaches: those of its family, in the server's order.
@@ -330,28 +297,14 @@ class MasterClient(Service):
         @raise Refused: when the server names none but such as we have no business to dial.
         @raise Unreachable: when it does so in a way that nobody understands, or is not there.
         """
-        return list(self._assists(port).values())
+        return list(self._named().reachedFrom(port).values())
 
-    def _assists(self, port: HeldPort) -> dict[int, Address]:
-        """
-        The same, by their places among all that the server has named.
-        """
-        found: dict[int, Address] = {}
-        problem = None
-        for place, assist in enumerate(self._connected()[1].assists):
-            try:
-                remote = self.addressOf(assist)
-                if remote not in found.values():
-                    found[place] = remote
-            except PunchdError as error:
-                problem = error
-        if not found and problem is not None:
-            raise problem
-        return {place: each for place, each in found.items() if port.reaches(each)}
+    def _named(self) -> AssistServices:
+        return AssistServices(self._connected()[1].assists, self._server, self.policy)
 
     def _ipv6Assist(self) -> Address | None:
         try:
-            named = [self.addressOf(each) for each in self._connected()[1].assists]
+            named = self._named().all().values()
         except PunchdError:
             return None
         return next((each for each in named if isGlobalIPv6(each)), None)
@@ -443,6 +396,5 @@ class MasterClient(Service):
         An introduction of ours is over.
         """
         if self._conversation is not None:
-            self.ask(Report, session=session, strategy=strategy, seconds=seconds).addErrback(
-                lambda failure: None
-            )
+            told = self.ask(Report, session=session, strategy=strategy, seconds=seconds)
+            told.addErrback(lambda failure: None)

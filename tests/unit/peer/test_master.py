@@ -2,26 +2,25 @@
 Tests for L{punchd.peer.master}: what needs no connection. The rest is tested on real sockets.
 """
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
-import pytest
 from twisted.internet.task import Clock
 
-from punchd.errors import Refused, Unreachable
+from punchd.errors import Unreachable
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.conversation import Conversation, Welcome
 from punchd.peer.master import MasterClient
 from punchd.values.addresses import makeAddress
 from punchd.values.joining import JoinAddress
-from punchd.wire.commands import Assist
 from tests.unit.link.pairs import ALICE, CONTEXTS
 from tests.unit.peer.servers import GREETING, Listening
 
 
-def makeClient(server: str, observed: str) -> MasterClient:
+def makeClient(note: Callable[[str], None]) -> MasterClient:
     """
-    A client whose server is at C{server}, and sees it at C{observed}.
+    A client that is connected.
     """
     clock: Any = Clock()
     client = MasterClient(
@@ -33,38 +32,31 @@ def makeClient(server: str, observed: str) -> MasterClient:
         Arrivals(clock, lambda session: None),
         lambda client: Listening(),
         lambda: GREETING,
-        lambda step: None,
+        note,
     )
-    client._server = server
+    client._server = "203.0.113.1"
     client._conversation = Conversation(clock, Listening())
-    client.welcome = Welcome(makeAddress(observed, 1000), ())
+    client.welcome = Welcome(makeAddress("198.51.100.1", 1000), ())
     return client
 
 
-@pytest.mark.parametrize(
-    ("server", "observed", "host"),
-    [
-        ("203.0.113.1", "198.51.100.1", None),
-        ("203.0.113.1", "198.51.100.1", "203.0.113.1"),
-        ("203.0.113.1", "198.51.100.1", "203.0.113.2"),
-        ("10.0.0.1", "198.51.100.1", "10.0.0.1"),
-        ("10.0.0.1", "10.0.0.2", "10.0.0.3"),
-        ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
-    ],
-)
-def test_assistServicesOfTheServerAreAsked(server: str, observed: str, host: str | None) -> None:
-    client = makeClient(server, observed)
-    assert client.addressOf(Assist(host, 7762)) == makeAddress(host or server, 7762)
+def test_aMoveEndsTheConnectionAndTheNextOneComesAtOnce() -> None:
+    steps: list[str] = []
+    client = makeClient(steps.append)
+    conversation = client._conversation
+    assert conversation is not None
+    client._moved("this host is elsewhere")
+    assert isinstance(conversation.error, Unreachable)
+    assert len(steps) == 1
+    assert client._wait(1) == 0.0
+    # Once; after that there are pauses again.
+    assert client._wait(1) > 0.0
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "169.254.1.1", "224.0.0.1", "::1"])
-def test_anAssistServiceThatIsNotForUsToDialIsNotAsked(host: str) -> None:
-    with pytest.raises(Refused):
-        makeClient("203.0.113.1", "198.51.100.1").addressOf(Assist(host, 7762))
-
-
-@pytest.mark.parametrize("host", ["assist.example.org", "\x1b[2J", "1.2.3"])
-def test_anAssistServiceWithoutAnAddressIsUnreachable(host: str) -> None:
-    with pytest.raises(Unreachable) as caught:
-        makeClient("203.0.113.1", "198.51.100.1").addressOf(Assist(host, 7762))
-    assert str(caught.value).isprintable()
+def test_aMoveWithoutAConnectionIsNoNews() -> None:
+    steps: list[str] = []
+    client = makeClient(steps.append)
+    client._conversation = None
+    client._moved("this host is elsewhere")
+    assert steps == []
+    assert client._wait(1) > 0.0

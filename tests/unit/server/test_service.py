@@ -24,7 +24,14 @@ from punchd.identity.certificates import selfSigned
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
 from punchd.server.registry.memory import MemoryRegistry
-from punchd.server.service import JOIN_FILE, PunchdServer, assistsAt, checkedHost, registryFor
+from punchd.server.service import (
+    JOIN_FILE,
+    PunchdServer,
+    assistsAt,
+    assistsBeside,
+    checkedHost,
+    registryFor,
+)
 from punchd.values.addresses import Address
 from punchd.wire.commands import Assist
 from tests.unit.server.pretending import Watcher, public
@@ -221,6 +228,21 @@ def test_assistServicesOfBothFamiliesAreToldSoThatPeersFindThem(
     assist: Address, master: Address, hosts: list[str], told: list[Assist]
 ) -> None:
     assert assistsAt(assist, master, hosts) == told
+
+
+@pytest.mark.parametrize(
+    ("assists", "told"),
+    [
+        ([ASSIST4], []),
+        ([IPv4Address("TCP", "203.0.113.2", 7763)], []),
+        ([ASSIST4, IPv4Address("TCP", "203.0.113.2", 7763)], [Assist("203.0.113.2", 7762)]),
+        ([ASSIST4, IPv6Address("TCP", HOST6, 7763)], []),
+    ],
+)
+def test_aServiceThatIsBoundNowhereIsToldAtAddressesOfOthers(
+    assists: list[Address], told: list[Assist]
+) -> None:
+    assert assistsBeside(assists, MASTER4) == told
 
 
 def test_listeningMayBeAskedForBeforeTheStart(world: World) -> None:
