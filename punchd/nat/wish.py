@@ -4,7 +4,7 @@ One port that somebody wants a router to lend, from then on until nobody wants i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -68,6 +68,7 @@ class Wish:
     _again: bool = field(default=False, init=False)
     _refusals: int = field(default=0, init=False)
     _last: int = field(default=0, init=False)
+    _doubted: tuple[Lease, frozenset[str]] | None = field(default=None, init=False)
 
     def make(self) -> None:
         """
@@ -185,6 +186,23 @@ class Wish:
             self._leases.note(f"no port on the router for port {self.internal}: {problem}")
         if not same:
             self._changed()
+
+    def doubt(self, seen: Collection[str]) -> bool:
+        """
+        Servers see us at other hosts than the one of the lease. Perhaps the router has got another
+        address, which not every protocol tells before the lease is renewed: so this is done, once
+        for the same hosts.
+
+        @param seen: where they see us.
+        @return: whether the router has confirmed the lease since.
+        """
+        if self.lease is None:
+            return False
+        if self._doubted is None or self._doubted[1] != frozenset(seen):
+            self._doubted = (self.lease, frozenset(seen))
+            self.make()
+            return False
+        return self._making is None and self._doubted[0] is not self.lease
 
     async def check(self) -> None:
         """

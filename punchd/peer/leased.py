@@ -98,6 +98,7 @@ class LeasedPort(Service):
         self._note = note
         self._port: HeldPort | None = None
         self._wish: Wish | None = None
+        self._problem = ""
         self._proofs = {client: _Proof() for client in clients}
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
@@ -134,17 +135,35 @@ class LeasedPort(Service):
         for client, proof in self._proofs.items():
             self._lookAt(client, proof)
 
+    def _seen(self) -> set[str]:
+        """
+        The hosts that servers see us at.
+        """
+        welcomes = [client.welcome for client in self._clients]
+        return {welcome.observed.host for welcome in welcomes if welcome is not None}
+
     def _want(self) -> None:
-        port = HeldPort.take(self._reactor, self._arrivals)
+        try:
+            port = HeldPort.take(self._reactor, self._arrivals)
+        except PunchdError as error:
+            self._complain(str(error))
+            return
         try:
             port.listen()
         except CannotListenError as error:
-            # The kernel has just given it to us; another time it will.
             port.close()
-            self._note(f"cannot listen on a port for the router: {error.socketError}")
+            self._complain(f"cannot listen: {error.socketError}")
             return
         self._port = port
         self._wish = self._leases.want(port.number, self._look)
+
+    def _complain(self, problem: str) -> None:
+        """
+        There is no port for the router now; it is tried again, and said once.
+        """
+        if problem != self._problem:
+            self._problem = problem
+            self._note(f"has no port for the router to lead to: {problem}")
 
     def _lookAt(self, client: MasterClient, proof: _Proof) -> None:
         external, welcome = self.external, client.welcome
@@ -158,6 +177,10 @@ class LeasedPort(Service):
         isNew = claim is None or claim.welcome is not welcome or claim.external != external
         if not isNew and (proof.isAsked or now < proof.again):
             return
+        if isNew and external.host != welcome.observed.host and self._wish is not None:
+            self._count(client, False)
+            if not self._wish.doubt(self._seen()):
+                return
         if isNew:
             self._count(client, False)
             claim = proof.claim = _Claim(welcome, external)

@@ -196,6 +196,8 @@ class Published:
         if lease is None:
             self._show(None, None, self._wish.problem)
         elif lease.external.host not in observed:
+            if not self._wish.doubt(observed):
+                return
             self._show(
                 None,
                 None,

@@ -62,11 +62,12 @@ class Reactor(Clock):
         super().__init__()
         self.listeners: list[Listener] = []
         self.taken: set[int] = set()
+        self.isFull = False
 
     def listenTCP(
         self, port: Any, factory: Any, backlog: int = 50, interface: str = ""
     ) -> Listener:
-        if port in self.taken:
+        if self.isFull or port in self.taken:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
         number = port if isinstance(port, int) and port else 4000 + len(self.listeners)
         self.listeners.append(Listener(number, interface, factory))
@@ -107,6 +108,8 @@ class Client:
 
     def prove(self, port: Any, mapped: Address) -> Deferred[bool]:
         self.proofs.append(mapped)
+        if self.welcome is None or self.welcome.observed.host != mapped.host:
+            return succeed(False)
         answer = self.answers.pop(0) if self.answers else True
         return fail(answer) if isinstance(answer, PunchdError) else succeed(answer)
 
@@ -128,13 +131,15 @@ class World:
     reactor: Reactor = field(factory=Reactor)
     mapper: Mapper = field(factory=lambda: Mapper("pcp"))
     client: Client = field(factory=Client)
+    others: list[Client] = field(factory=list)
     punches: Punches = field(factory=Punches)
     said: list[str] = field(factory=list)
     leases: Leases = field(init=False)
     service: Any = None
 
     def __attrs_post_init__(self) -> None:
-        self.client.punches = self.punches
+        for client in (self.client, *self.others):
+            client.punches = self.punches
         self.leases = Leases(
             self.reactor,
             Random(1),
@@ -160,7 +165,7 @@ class World:
     def lease(self) -> LeasedPort:
         self.service = LeasedPort(
             self.reactor,
-            [cast(MasterClient, self.client)],
+            [cast(MasterClient, client) for client in (self.client, *self.others)],
             self.leases,
             cast(Any, None),
             cast(Any, self.punches),
@@ -317,6 +322,22 @@ def test_aRouterBehindAnotherPublicAddressIsSaid() -> None:
     facts = publishing.toJSON()["web"]
     assert facts["address"] is None
     assert "another NAT stands before the router" in facts["problem"]
+    world.end()
+
+
+def test_anAddressThatHasChangedIsNotTakenForAnotherNat() -> None:
+    """
+    With PCP, the router tells its new address only when the lease is renewed.
+    """
+    world = World()
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    world.mapper.external = "203.0.113.99"
+    world.client.seenAt(makeAddress("203.0.113.99", 1234))
+    world.pass_(3)
+    assert publishing.toJSON()["web"]["address"] == "203.0.113.99:8080"
+    assert world.heard("another NAT") == 0
     world.end()
 
 
@@ -511,6 +532,58 @@ def test_anotherLeaseIsProvenAnew() -> None:
     assert port.external.host == "203.0.113.99"
     assert world.punches.offer.mapped == (port.external,)
     assert world.client.proofs[-1] == port.external
+    world.end()
+
+
+def test_aRouterThatHasGotAnotherAddressIsAskedAtOnce() -> None:
+    world = World()
+    port = world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(3)
+    world.mapper.external = "203.0.113.99"
+    world.client.seenAt(makeAddress("203.0.113.99", 1))
+    world.pass_(3)
+    assert port.external is not None
+    assert world.client.proofs[-1] == port.external
+    assert world.punches.offer.mapped == (port.external,)
+    assert world.heard("another NAT") == 0
+    world.end()
+
+
+def test_anotherNatBeforeTheRouterIsToldOnce() -> None:
+    world = World()
+    world.lease()
+    world.client.seenAt(makeAddress("198.51.100.9", 1))
+    world.client.answers = [False] * 100
+    world.pass_(300)
+    assert world.punches.offer.mapped == ()
+    assert world.heard("another NAT stands before our router") == 1
+    assert world.mapper.count("lease") == 2
+    world.end()
+
+
+def test_serversThatDisagreeDoNotMakeAFlood() -> None:
+    world = World(others=[Client(), Client()])
+    world.lease()
+    for client, host in zip((world.client, *world.others), (3, 4, 7), strict=True):
+        client.seenAt(makeAddress(f"203.0.113.{host}", 1))
+    world.pass_(300)
+    # One of them sees what the router says.
+    assert world.mapper.count("lease") == 2
+    assert [bool(client.leased) for client in (world.client, *world.others)] == [False, False, True]
+    world.end()
+
+
+def test_withoutAPortItIsTriedAgainAndSaidOnce() -> None:
+    world = World()
+    world.reactor.isFull = True
+    world.lease()
+    world.client.seenAt(SEEN)
+    world.pass_(10)
+    assert world.heard("has no port for the router") == 1
+    world.reactor.isFull = False
+    world.pass_(3)
+    assert isUsed(world)
     world.end()
 
 

@@ -73,6 +73,7 @@ def test_withoutXDGTheStateIsAtHome(monkeypatch: pytest.MonkeyPatch) -> None:
         ([*NEEDED, "--forward=2222"], "expected --forward LISTEN="),
         ([*NEEDED, "--forward=2222=bob"], "expected PEER/SERVICE"),
         ([*NEEDED, "--forward=99999=bob/ssh"], "there is no port 99999"),
+        ([*NEEDED, "--publish=web=x"], "expected --publish SERVICE[=PORT]"),
         ([*NEEDED, "--allow=b b"], "--allow"),
         ([*NEEDED, "--allow=bob="], "--allow"),
         ([*NEEDED, "--nonsense"], "nonsense"),
@@ -182,6 +183,7 @@ def test_thePeerIsWhatTheOptionsSay(tmp_path: Path) -> None:
         ("--expose=web=nonsense:1", "--expose: 'nonsense:1' is no endpoint"),
         ("--forward=nonsense:x=bob/web", "--forward: 'nonsense:x' is no endpoint"),
         ("--strategies=magic", "there is no strategy 'magic'"),
+        ("--publish=web", "--publish web: there is no such service; say --expose web="),
         ("--ca=/nonexistent/roots.pem", "no certificates"),
     ],
 )
@@ -199,3 +201,23 @@ def test_aServiceIsExposedOnce(tmp_path: Path) -> None:
     clock: Any = Clock()
     with pytest.raises(ConfigurationError, match="given twice"):
         makePeer(parsed(*NEEDED, f"--state={tmp_path}", *twice), clock)
+
+
+def test_whatIsPublishedIsExposedToo(tmp_path: Path) -> None:
+    exposed = ["--expose=web=tcp:localhost:80", "--expose=db=tcp:localhost:5432"]
+    clock: Any = Clock()
+    options = parsed(*NEEDED, f"--state={tmp_path}", *exposed, "--publish=web=8080")
+    assert set(makePeer(options, clock).describe()["published"]) == {"web"}
+
+
+def test_aServiceIsPublishedOnce(tmp_path: Path) -> None:
+    twice = ["--expose=web=tcp:localhost:80", "--publish=web", "--publish=web=81"]
+    clock: Any = Clock()
+    with pytest.raises(ConfigurationError, match="--publish web is given twice"):
+        makePeer(parsed(*NEEDED, f"--state={tmp_path}", *twice), clock)
+
+
+def test_whatIsPublishedMayStandInTheFile(tmp_path: Path) -> None:
+    file = tmp_path / "peer.toml"
+    file.write_text('publish = ["web", "ssh=22"]\n')
+    assert parsed(*NEEDED, f"--config={file}").many["publish"] == ["web", "ssh=22"]
