@@ -235,6 +235,39 @@ class NatKinds(_Made):
         return lines
 
 
+class Contract(_Made):
+    """
+    C{.. contract::}
+    """
+
+    def lines(self) -> list[str]:
+        contract = importlib.import_module("punchd.testing.contract").StrategyContract
+        lines = []
+        for name, test in vars(contract).items():
+            if name.startswith("test_"):
+                told = re.sub(
+                    r"C\{(\w+)\}", r"``\1``", " ".join((inspect.getdoc(test) or "").split())
+                )
+                lines += [f"``{name}``", f"   {told}", ""]
+        return lines
+
+
+class Differences(_Made):
+    """
+    C{.. differences::}
+    """
+
+    def lines(self) -> list[str]:
+        module = importlib.import_module("punchd.testing.internet.differences")
+        lines = [".. list-table::", "   :header-rows: 1", ""]
+        lines += ["   * - In memory", "     - Really"]
+        for one in module.DIFFERENCES:
+            lines += [f"   * - {_literally(one.here)}", f"     - {_literally(one.really)}"]
+        for (caller, callee), why in module.PAIRS.items():
+            lines += [f"   * - ``{caller}`` calls ``{callee}``", f"     - {_literally(why)}"]
+        return lines
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """
     For Sphinx.
@@ -246,5 +279,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("wire-errors", WireErrors)
     app.add_directive("strategies", Strategies)
     app.add_directive("nat-kinds", NatKinds)
+    app.add_directive("contract", Contract)
+    app.add_directive("differences", Differences)
     # What comes from the code is read anew in each build.
     return {"version": "1", "parallel_read_safe": True}

@@ -125,15 +125,25 @@ class StrategyContract:
     # What it says.
 
     def test_itIsAStrategy(self) -> None:
+        """
+        It provides C{IStrategy}, with all its methods and attributes.
+        """
         verifyObject(IStrategy, self.makeStrategy())
 
     def test_itsNameAndVersionFitTheWire(self) -> None:
+        """
+        Its name is a lower-case word, and its version a small number.
+        """
         strategy = self.makeStrategy()
         assert checkedName(strategy.name) == strategy.name.lower()
         assert isinstance(strategy.version, int)
         assert 0 < strategy.version < 1 << 16
 
     def test_considerGivesABoundedConsiderationOrNone(self) -> None:
+        """
+        Whatever two peers say of themselves, C{consider} does not raise, and what it asks for can
+        be planned.
+        """
         strategy = self.makeStrategy()
 
         def check(situation: Situation) -> None:
@@ -149,7 +159,8 @@ class StrategyContract:
 
     def test_considerIsPureAndTheSameOnBothSides(self) -> None:
         """
-        Each side has an object of its own, and a value of its own; one may have run before.
+        C{consider} gives the same for the same situation: each time, on both sides, and whatever it
+        has considered before.
         """
         strategy, other = self.makeStrategy(), self.makeStrategy()
 
@@ -162,20 +173,32 @@ class StrategyContract:
         self._forAllSituations(strategy, check)
 
     def test_thereIsAWorldThatItAppliesTo(self) -> None:
+        """
+        It applies to one of its worlds at least, so that there is something to test.
+        """
         assert self._applicable(), "it applies to none of its worlds, so nothing else is tested"
 
     # What it does.
 
     def test_itEndsInValues(self) -> None:
+        """
+        Each attempt fires with an C{Outcome} of its own name, and does not raise.
+        """
         for world in self._applicable():
             self._checkValues(world, *self._both())
 
     def test_itLeavesNothing(self) -> None:
+        """
+        After it, no socket is open that it has opened, and no delayed call is pending.
+        """
         for world in self._applicable():
             found = _introduce(world, *self._both())
             assert found.left == (), f"{world}: left open: {found.left}"
 
     def test_cancellingItLeavesNothing(self) -> None:
+        """
+        The same when it is cancelled, at whatever moment.
+        """
         for world in self._few():
             for moment in MOMENTS:
                 caller, callee = self._both()
@@ -187,6 +210,9 @@ class StrategyContract:
                 _checkOutcomes(what, found)
 
     def test_itKeepsItsDeadlineWhereNothingGetsThrough(self) -> None:
+        """
+        Where no packet reaches the other side, it ends in time, and dials no more.
+        """
         for world in self._few():
             caller, callee = self._both()
             internet, one, other = world.build()
@@ -204,16 +230,29 @@ class StrategyContract:
             _checkBudget(world, found)
 
     def test_itKeepsItsBudget(self) -> None:
+        """
+        It dials no more sockets, has no more of them waiting at a time, and sends no more messages
+        than an introduction may.
+        """
         for world in self._few():
             _checkBudget(world, _introduce(world, *self._both()))
 
     def test_aHalfThatNeverStartsDoesNotHangIt(self) -> None:
+        """
+        When the other half does nothing, it ends in time and leaves nothing.
+        """
         self._besideAnotherHalf(_Silent)
 
     def test_garbageFromTheOtherHalfDoesNotHurtIt(self) -> None:
+        """
+        When the other half sends garbage, it ends in values and in time, and leaves nothing.
+        """
         self._besideAnotherHalf(_Babbling)
 
     def test_itDoesNotBlock(self) -> None:
+        """
+        No call of it takes long: as long as it runs, the whole peer waits.
+        """
         for world in self._few():
             seconds = []
             for _ in range(_RACES):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ["setup.cfg", "pyproject.toml", "README.rst", "LICENSE", "punchd", "twisted"]
 
 
-def _run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
         [str(each) for each in command],
         cwd=cwd,
@@ -47,9 +47,9 @@ class Environment:
     def make(cls, folder: Path, *toInstall: str | Path) -> "Environment":
         folder.mkdir()
         environment = cls(folder)
-        _run(sys.executable, "-m", "venv", "--without-pip", "environment", cwd=folder)
+        run(sys.executable, "-m", "venv", "--without-pip", "environment", cwd=folder)
         # fmt: off
-        _run(
+        run(
             sys.executable, "-m", "pip", "--python", environment.bin / "python",
             "install", "--quiet", "--no-compile", *toInstall, cwd=folder,
         )
@@ -64,7 +64,7 @@ class Environment:
         """
         Run one of the environment's programs, away from the checkout, and return what it says.
         """
-        return _run(self.bin / program, *arguments, cwd=self.folder)
+        return run(self.bin / program, *arguments, cwd=self.folder)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def copySources(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 def wheel(copySources: Callable[[], Path]) -> Path:
     sources = copySources()
     # fmt: off
-    _run(
+    run(
         sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", ".",
         cwd=sources,
     )
