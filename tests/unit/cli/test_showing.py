@@ -6,8 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from attrs import evolve
 
-from punchd.cli.showing import showFacts, showPing, showStatus
+from punchd.cli.showing import showFacts, showNat, showPing, showStatus
+from punchd.nat.report import NatReport
+from punchd.values.nat import Mapping
 
 STATUS: dict[str, Any] = {
     "ok": True,
@@ -33,6 +36,11 @@ STATUS: dict[str, Any] = {
         },
     ],
     "exposes": ["web"],
+    "published": {
+        "web": {"address": "198.51.100.1:80", "by": "upnp", "problem": None},
+        "db": {"address": "198.51.100.1:81", "by": "pcp", "problem": "another port"},
+        "ssh": {"address": None, "by": None, "problem": "the router lends no ports"},
+    },
     "forwards": [{"listen": "2222", "peer": "bob", "service": "ssh"}],
     "links": {
         "bob": {
@@ -64,6 +72,9 @@ def test_statusTellsEverythingInLines(capsys: Captured) -> None:
         "12.3 ms",
         "server b.example:7761: not connected: refused",
         "exposes web",
+        "publishes web at 198.51.100.1:80 (upnp)",
+        "publishes db at 198.51.100.1:81 (another port)",
+        "does not publish ssh: the router lends no ports",
         "forwards 2222 to bob/ssh",
         "link bob: direct by lan, round trip 1.0 ms, 2 streams, 10 bytes in, 20 out",
         "link carol: no direct path to carol",
@@ -100,3 +111,38 @@ def test_aPingThatFailedStillHasFacts(capsys: Captured) -> None:
     showPing("bob", {}, True, "not connected to any server")
     facts = json.loads(capsys.readouterr().out)
     assert facts == {"peer": "bob", "path": None, "reason": "not connected to any server"}
+
+
+NAT: dict[str, Any] = {"ok": True, "server": "a.example:7761"} | evolve(
+    NatReport(
+        address="198.51.100.1",
+        translated=True,
+        mapping=Mapping.ENDPOINT_INDEPENDENT,
+        hairpin=False,
+        routers=("192.168.1.1", "100.64.0.1"),
+        doubleNat=True,
+    ),
+    unclear=("whether it rains",),
+    contradictions=("it is wet and dry",),
+).toJSON()
+
+
+def test_aNatIsOneLineAndThenAllOfIt(capsys: Captured) -> None:
+    showNat(NAT, False)
+    line, *full = capsys.readouterr().out.splitlines()
+    assert line == NAT["line"]
+    assert "  mapping:                  EIM" in full
+    assert "  filtering:                not known" in full
+    assert "  reaches itself (hairpin): no" in full
+    assert "  second NAT behind it:     yes" in full
+    assert "  routers on the way:       192.168.1.1, 100.64.0.1" in full
+    assert full[-3:] == [
+        "  not clear: whether it rains",
+        "  contradiction: it is wet and dry",
+        "  not complete yet: ask again in some seconds",
+    ]
+
+
+def test_aNatAsJSONIsTheAnswerWithoutItsOk(capsys: Captured) -> None:
+    showNat(NAT, True)
+    assert json.loads(capsys.readouterr().out) == {k: v for k, v in NAT.items() if k != "ok"}
