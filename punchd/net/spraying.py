@@ -1,22 +1,28 @@
 """
 Very many connections that are tried at one moment, of which hardly any will come about.
 
-For guessing ports, what one socket costs counts: so these are plain sockets, watched by the
-reactor, and only those that connect become transports of Twisted's. Where a reactor has no file
-descriptors, they are ordinary connections.
+For guessing ports, what one socket costs counts: so these are plain sockets, all watched by one
+C{epoll} object, which is what the reactor watches; and only those that connect become transports of
+Twisted's. Where there is no C{epoll}, or the reactor has no file descriptors, they are ordinary
+connections.
+
+There is another reason for the C{epoll} of one's own. When one connection is proven, hundreds of
+sockets are closed in the midst of the reactor's work, and the next sockets that somebody opens get
+their numbers. What the reactor has yet to tell of the old ones would reach the new ones.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.address import IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import getConnectError
 from twisted.internet.interfaces import (
@@ -26,13 +32,14 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorFDSet,
     IReactorSocket,
-    IReadWriteDescriptor,
+    IReadDescriptor,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from punchd.errors import PunchdError
 from punchd.net.held import HeldPort
 from punchd.net.racing import RaceLost, abort, whatFailed
 from punchd.values.addresses import Address
@@ -68,6 +75,7 @@ class Spray:
     leftOut: str = field(default="", init=False)
     # In the order in which they were made.
     _halfOpen: dict[_Probe | _Dialling, None] = field(factory=dict, init=False)
+    _watch: _Watch | None = field(default=None, init=False)
     _proving: int = field(default=0, init=False)
     _patience: IDelayedCall | None = field(default=None, init=False)
     _won: Deferred[IProtocol] | None = field(default=None, init=False)
@@ -87,34 +95,35 @@ class Spray:
         self._won = won
         self._patience = self._reactor.callLater(patience, self._waitedEnough)
         reactor = self._reactor
-        isPlain = IReactorFDSet.providedBy(reactor) and IReactorSocket.providedBy(reactor)
-        dialOne = self._dialPlainly if isPlain else self._dialByReactor
-        for remote in remotes:
-            dialOne(remote, factory)
-            if won.called or self.leftOut:
-                break
+        hasDescriptors = IReactorFDSet.providedBy(reactor) and IReactorSocket.providedBy(reactor)
+        if hasDescriptors and hasattr(select, "epoll"):
+            self._dialPlainly(remotes, factory)
+        else:
+            for remote in remotes:
+                self._dialByReactor(remote, factory)
         self._isDialling = False
         self._giveUpIfDone()
         return won
 
-    def _dialPlainly(self, remote: Address, factory: IProtocolFactory) -> None:
-        family = socket.AF_INET6 if isinstance(remote, IPv6Address) else socket.AF_INET
-        try:
-            plain = socket.socket(family, socket.SOCK_STREAM)
-        except OSError as error:
-            self._exhausted(error.errno or 0)
-            return
-        number = self._connect(plain, remote)
-        if number in (0, errno.EINPROGRESS):
-            probe = _Probe(remote, self._reactor, self, plain, factory)
-            self._halfOpen[probe] = None
-            self.dialled += 1
-            self._reactor.addWriter(probe)
-            return
-        plain.close()
-        if number in _EXHAUSTED or (number == errno.EADDRNOTAVAIL and self._port is None):
-            self._exhausted(number)
-        else:
+    def _dialPlainly(self, remotes: Sequence[Address], factory: IProtocolFactory) -> None:
+        for remote in remotes:
+            try:
+                if self._watch is None:
+                    self._watch = _Watch(self._reactor, self)
+                family = socket.AF_INET6 if isinstance(remote, IPv6Address) else socket.AF_INET
+                plain = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                self._exhausted(error.errno or 0)
+                return
+            number = self._connect(plain, remote)
+            if number in (0, errno.EINPROGRESS):
+                self.dialled += 1
+                self._halfOpen[self._watch.add(plain, remote, factory)] = None
+                continue
+            plain.close()
+            if number in _EXHAUSTED or (number == errno.EADDRNOTAVAIL and self._port is None):
+                self._exhausted(number)
+                return
             self.dialled += 1
             self._failed(remote, getConnectError((number, os.strerror(number))))
 
@@ -156,7 +165,7 @@ class Spray:
             abort(protocol)
             return
         self._proving += 1
-        self._prove(protocol).addCallbacks(
+        maybeDeferred(self._prove, protocol).addCallbacks(
             lambda _: self._proven(one.remote, protocol),
             lambda failure: self._unproven(one.remote, protocol, failure),
         ).addErrback(self.broken)
@@ -196,6 +205,7 @@ class Spray:
     def _unproven(self, remote: Address, protocol: IProtocol, failure: Failure) -> None:
         self._proving -= 1
         abort(protocol)
+        failure.trap(PunchdError)
         self._ended(remote, Result.NOT_AUTHENTICATED, failure.getErrorMessage())
         self._giveUpIfDone()
 
@@ -217,6 +227,9 @@ class Spray:
             self._patience.cancel()
             self._patience = None
         self._dropAll(Result.CANCELLED)
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
 
     def _dropAll(self, result: Result) -> None:
         for one in list(self._halfOpen):
@@ -228,7 +241,6 @@ class Spray:
         self._ended(one.remote, result, "")
 
 
-@implementer(IReadWriteDescriptor)
 @define(eq=False)
 class _Probe:
     """
@@ -236,52 +248,83 @@ class _Probe:
     """
 
     remote: Address
-    _reactor: Any
-    _spray: Spray
-    _plain: socket.socket
-    _factory: IProtocolFactory
-
-    def fileno(self) -> int:
-        return self._plain.fileno()
-
-    def logPrefix(self) -> str:
-        return "guess"
-
-    def doRead(self) -> None:
-        self._decided()
-
-    def doWrite(self) -> None:
-        self._decided()
-
-    def connectionLost(self, reason: Failure) -> None:
-        # So do some reactors tell of errors.
-        self._decided()
-
-    def _decided(self) -> None:
-        built: list[IProtocol] = []
-        try:
-            number = self._plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number:
-                raise OSError(number, os.strerror(number))
-            # Whoever has reset it meanwhile has left no peer's name.
-            self._plain.getpeername()
-            # This makes a descriptor of its own.
-            self._reactor.adoptStreamConnection(
-                self.fileno(), self._plain.family, _Remembering(self._factory, built)
-            )
-        except OSError as error:
-            self.close()
-            self._spray.failed(self, getConnectError(error))
-        else:
-            self.close()
-            self._spray.connected(self, built[0])
+    plain: socket.socket
+    factory: IProtocolFactory
 
     def close(self) -> None:
         """
-        Give up.
+        Give up. It is watched no longer, either.
         """
-        self._reactor.removeWriter(self)
-        self._plain.close()
+        self.plain.close()
+
+
+@implementer(IReadDescriptor)
+@define(eq=False)
+class _Watch:
+    """
+    All plain sockets of one spray, as one descriptor of the reactor's.
+    """
+
+    _reactor: Any
+    _spray: Spray
+    _epoll: select.epoll = field(factory=lambda: select.epoll(), init=False)
+    _probes: dict[int, _Probe] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reactor.addReader(self)
+
+    def add(self, plain: socket.socket, remote: Address, factory: IProtocolFactory) -> _Probe:
+        """
+        Watch one more.
+        """
+        probe = self._probes[plain.fileno()] = _Probe(remote, plain, factory)
+        self._epoll.register(plain.fileno(), select.EPOLLOUT)
+        return probe
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        return "guesses"
+
+    def connectionLost(self, reason: Failure) -> None:
+        # The reactor ends.
+        self.close()
+
+    def doRead(self) -> None:
+        for number, _ in self._epoll.poll(0):
+            probe = self._probes.pop(number)
+            # A decision may close all the others.
+            if probe.plain.fileno() >= 0:
+                # Closing is not enough once a transport has the same connection.
+                self._epoll.unregister(number)
+                self._decided(probe)
+
+    def _decided(self, probe: _Probe) -> None:
+        plain, built = probe.plain, list[IProtocol]()
+        try:
+            error = plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, os.strerror(error))
+            # Whoever has reset it meanwhile has left no peer's name.
+            plain.getpeername()
+            # This makes a descriptor of its own.
+            self._reactor.adoptStreamConnection(
+                plain.fileno(), plain.family, _Remembering(probe.factory, built)
+            )
+        except OSError as reason:
+            probe.close()
+            self._spray.failed(probe, getConnectError(reason))
+        else:
+            probe.close()
+            self._spray.connected(probe, built[0])
+
+    def close(self) -> None:
+        """
+        Watch nothing any more.
+        """
+        self._reactor.removeReader(self)
+        self._epoll.close()
 
 
 class _Remembering(Factory):

@@ -32,9 +32,9 @@ ROUND = 256
 ROUNDS = 7
 PAUSE = 0.4
 
-#: Seconds that a socket waits: less than two rounds, so that there are never more than two; and
-#: less than the second after which the kernel would repeat its SYN.
-WAIT = 0.78
+#: Seconds that a socket waits: less than two rounds, so that there are never more than two, even
+#: if one began a little late; and less than the second after which the kernel repeats a SYN.
+WAIT = 0.7
 
 #: Three rounds leave one pair in a thousand.
 LEAD = 1.4

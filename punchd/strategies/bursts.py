@@ -6,7 +6,7 @@ strategies that guess ports have in common.
 from __future__ import annotations
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -56,7 +56,9 @@ class Bursts:
 
         @return: fires with C{True} as soon as a burst has connected, with C{False} when time is up.
         """
-        self._alarm = self._clock.callLater(max(0.0, seconds), self._wake)
+        if seconds <= 0:
+            return maybeDeferred(self._isConnected)
+        self._alarm = self._clock.callLater(seconds, self._wake)
         return self._wait()
 
     def waitForEnd(self) -> Deferred[bool]:
