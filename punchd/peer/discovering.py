@@ -25,6 +25,9 @@ _log = Logger()
 PERIOD = 600.0
 _SPREAD = 0.2
 
+#: The same after one that failed.
+RETRY = 60.0
+
 
 @define(eq=False)
 class Discovering:
@@ -62,7 +65,8 @@ class Discovering:
 
     def begin(self) -> None:
         """
-        Look now, from scratch if something was under way, and again every L{PERIOD}.
+        Look now, from scratch if something was under way, and again every L{PERIOD}
+        or so.
         """
         self._stop()
         self._work = work = object()
@@ -128,7 +132,8 @@ class Discovering:
             return
         self._work = self._looking = None
         spread = self._random.uniform(1 - _SPREAD, 1 + _SPREAD)
-        self._timer = self._clock.callLater(PERIOD * spread, self.begin)
+        period = PERIOD if self.problem is None else RETRY
+        self._timer = self._clock.callLater(period * spread, self.begin)
         self._release()
 
     def _stop(self) -> Deferred[None] | None:

@@ -98,14 +98,38 @@ def peer(world: World, request: pytest.FixtureRequest) -> Iterator[PeerProcess]:
     peer.kill()
 
 
-@pytest.fixture
-def smaller(world: World, request: pytest.FixtureRequest) -> Iterator[PeerProcess]:
+def lookedAt(deployment: Deployment, runs: int) -> dict[str, list[dict[str, Any]]]:
+    """
+    Let all peers look so often, at the same time, as most of it is waiting for silence.
+    """
+    deployment.start()
+    peers = deployment.peers
+    try:
+        with ThreadPoolExecutor(len(peers)) as pool:
+            looking = {
+                name: pool.submit(lambda peer: [look(peer) for _ in range(runs)], peer)
+                for name, peer in peers.items()
+            }
+            return {name: found.result() for name, found in looking.items()}
+    finally:
+        for peer in peers.values():
+            peer.kill()
+
+
+@pytest.fixture(scope="module")
+def fromTwo(world: World) -> dict[str, list[dict[str, Any]]]:
+    """
+    What the peers have found with the server that has two addresses.
+    """
+    return lookedAt(world.two, RUNS)
+
+
+@pytest.fixture(scope="module")
+def fromOne(world: World) -> dict[str, list[dict[str, Any]]]:
     """
     The same, with the server that has one.
     """
-    peer = started(world.one, request.param)
-    yield peer
-    peer.kill()
+    return lookedAt(world.one, RUNS)
 
 
 ALLOCATIONS: Final = {Allocation.PRESERVING: "preserving", Allocation.COUNTING: "counting"}
@@ -132,22 +156,35 @@ def expected(host: Host, kind: NatKind) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("peer", KINDS, indirect=True)
-def test_everyKindIsNamedCorrectly(peer: PeerProcess) -> None:
-    wanted = {**expected(peer.host, peer.host.kind), "fromOneAddress": False}
-    for _ in range(RUNS):
-        found = look(peer)
+@pytest.mark.parametrize("name", KINDS)
+def test_everyKindIsNamedCorrectly(
+    world: World, fromTwo: dict[str, list[dict[str, Any]]], name: str
+) -> None:
+    host = world.two.peers[name].host
+    wanted = {**expected(host, host.kind), "fromOneAddress": False}
+    for found in fromTwo[name]:
         assert {key: found[key] for key in wanted} == wanted
+    assert len(fromTwo[name]) == RUNS
 
 
-@pytest.mark.parametrize("smaller", KINDS, indirect=True)
-def test_aServerWithOneAddressSaysWhatItCannotTell(smaller: PeerProcess) -> None:
+@pytest.mark.parametrize("name", HAIRPINNING)
+def test_aHairpinIsSeen(fromTwo: dict[str, list[dict[str, Any]]], name: str) -> None:
+    for found in fromTwo[f"{name}-turns"]:
+        assert found["hairpin"] is True
+        assert found["contradictions"] == []
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_aServerWithOneAddressSaysWhatItCannotTell(
+    world: World, fromOne: dict[str, list[dict[str, Any]]], name: str
+) -> None:
     """
     Then a mapping by address looks endpoint-independent, and filtering that lets in another port
     may let in everybody.
     """
-    kind = smaller.host.kind
-    wanted = {**expected(smaller.host, kind), "fromOneAddress": True}
+    host = world.one.peers[name].host
+    kind = host.kind
+    wanted = {**expected(host, kind), "fromOneAddress": True}
     isGuessed = set()
     if kind.mapping is not Mapping.ADDRESS_AND_PORT_DEPENDENT:
         wanted["mapping"] = "EIM"
@@ -156,10 +193,10 @@ def test_aServerWithOneAddressSaysWhatItCannotTell(smaller: PeerProcess) -> None
         wanted["filtering"] = "ADF"
         isGuessed.add("whether another address is let in, too")
         wanted["unsolicited"] = None if kind.natted else Unsolicited.RESET.value
-    found = look(smaller)
-    assert {key: found[key] for key in wanted} == wanted
-    needs = {text.partition(":")[0] for text in found["unclear"] if "--assist" in text}
-    assert needs == isGuessed
+    for found in fromOne[name]:
+        assert {key: found[key] for key in wanted} == wanted
+        needs = {text.partition(":")[0] for text in found["unclear"] if "--assist" in text}
+        assert needs == isGuessed
 
 
 @pytest.mark.parametrize("peer", ["public", "reset", "icmp", "port-restricted"], indirect=True)
@@ -191,13 +228,6 @@ def test_nobodyWaitsForIt(peer: PeerProcess) -> None:
     server = (peer.status() or {})["servers"][0]
     assert server["mapping"] == "EIM"
     assert "still looking" in server["nat"]
-
-
-@pytest.mark.parametrize("peer", [f"{name}-turns" for name in HAIRPINNING], indirect=True)
-def test_aHairpinIsSeen(peer: PeerProcess) -> None:
-    found = look(peer)
-    assert found["hairpin"] is True
-    assert found["contradictions"] == []
 
 
 @pytest.mark.parametrize("peer", ["port-restricted"], indirect=True)

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from punchd.errors import Unreachable
 from punchd.nat.discovery import Surroundings
 from punchd.nat.report import NatReport
-from punchd.peer.discovering import PERIOD, Discovering, withKnown
+from punchd.peer.discovering import PERIOD, RETRY, Discovering, withKnown
 from punchd.peer.roaming import GLANCE, Roaming
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.nat import UNKNOWN, Allocation, Filtering, Mapping, Unsolicited
@@ -180,7 +180,7 @@ def test_aFailureIsOneLine(broken: str) -> None:
     assert len(world.steps) == 1
     assert str(world.discovering.problem) in world.steps[0]
     world.nat = {}
-    world.advance(1.25 * PERIOD + WHOLE)
+    world.advance(1.25 * RETRY + WHOLE)
     assert world.discovering.problem is None
     assert world.discovering.behaviour.mapping is Mapping.ENDPOINT_INDEPENDENT
     world.end()

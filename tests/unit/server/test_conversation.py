@@ -13,7 +13,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from punchd.errors import PunchdError, Unreachable
+from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
 from punchd.interfaces import IRegistry
 from punchd.server.conversation import LOGIN_PATIENCE, Conversation, Exchange, Stage
 from punchd.server.dialling import Dialling
@@ -24,16 +24,19 @@ from punchd.server.registry.memory import MemoryRegistry
 from punchd.server.sessions import SILENCE, Population
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.peers import PeerID
+from punchd.values.probes import Answer, Finding
 from punchd.wire.commands import (
     ERRORS,
     FATAL,
     MOST_TOKENS,
     Assist,
+    DialBack,
     Farewell,
     Hello,
     Introduce,
     Introduction,
     Ping,
+    Prove,
     Report,
     Tell,
     Tokens,
@@ -535,3 +538,68 @@ def test_aRegistryThatFailsOtherwiseIsABugThatIsSeen() -> None:
 
 def test_farewellWantsNoAnswer() -> None:
     assert not Farewell.requiresAnswer
+
+
+def shown(world: World, conversation: Conversation, port: int) -> bytes:
+    """
+    The token of a port that the assist service has seen.
+    """
+    token = world.exchange.observations.issue(conversation.session)
+    world.exchange.observations.show(token, public(1, port))
+    return token
+
+
+@pytest.mark.parametrize(("source", "here"), [(0, "203.0.113.1"), (1, "203.0.113.2")])
+def test_aPeerIsDialledBackFromWhereItAsks(source: int, here: str) -> None:
+    """
+    An assist service without an address of its own is where the master connection is.
+    """
+    world = World()
+    world.exchange.assists.append(Assist("203.0.113.2", 7763))
+    alice = world.logIn(1, "alice")
+    answers: list[Any] = []
+    token = shown(world, alice, 4000)
+    ask(alice, DialBack, token=token, source=source).addCallback(answers.append)
+    assert world.prober.probes == [(public(1, 4000), here)]
+    world.prober.found[0].callback(Finding(Answer.RESET))
+    assert answers == [{"answer": Answer.RESET}]
+
+
+@pytest.mark.parametrize("source", [-1, 1, 2**40])
+def test_nobodyIsDialledFromNowhere(source: int) -> None:
+    world = World()
+    alice = world.logIn(1, "alice")
+    token = shown(world, alice, 4000)
+    assert errorOf(ask(alice, DialBack, token=token, source=source)) is Refused
+    assert world.prober.probes == []
+
+
+def test_onlyOnesOwnPortIsDialled() -> None:
+    world = World()
+    alice, bob = world.logIn(1, "alice"), world.logIn(2, "bob")
+    token = shown(world, alice, 4000)
+    assert errorOf(ask(bob, DialBack, token=token, source=0)) is Refused
+    assert errorOf(ask(alice, DialBack, token=bytes(16), source=0)) is Refused
+    assert world.prober.probes == []
+
+
+def test_aPortWhoseConnectionIsClosedIsNotDialled() -> None:
+    world = World()
+    alice = world.logIn(1, "alice")
+    token = world.exchange.observations.issue(alice.session)
+    observation = world.exchange.observations.show(token, public(1, 4000))
+    assert observation is not None
+    observation.isOpen = False
+    assert errorOf(ask(alice, DialBack, token=token, source=0)) is Refused
+    assert world.prober.probes == []
+
+
+@pytest.mark.parametrize("command", [DialBack, Prove])
+def test_whoIsNotLoggedInIsNotDialled(command: type[amp.Command]) -> None:
+    world = World()
+    stranger = world.connect(1)
+    arguments: dict[str, Any] = {"token": bytes(16), "source": 0}
+    if command is Prove:
+        arguments = {"port": 4000, "secret": bytes(32)}
+    assert errorOf(ask(stranger, command, **arguments)) is ProtocolViolation
+    assert world.prober.probes == []
