@@ -12,6 +12,7 @@ from typing import Any, Final
 import attrs
 import pytest
 
+from punchd.peer.families import GLANCE
 from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import Host, NatLab
 from punchd.values.nat import Filtering
@@ -67,6 +68,8 @@ def sixth() -> Iterator[World]:
                 deployment.addPeer(host, exposures={"source": source.endpoint})
             for name in ("reset", "icmp"):
                 deployment.addPeer(lab.addHost(name, name, ipv6=True))
+            deployment.addPeer(lab.addHost("mover", "random", ipv6=True))
+            deployment.addPeer(lab.addHost("hole", "port-restricted", ipv6=True))
             # These find the server by its IPv6 address.
             for name in ("left6", "right6"):
                 host = lab.addHost(name, "random", ipv6=True)
@@ -132,6 +135,39 @@ def test_twoFamiliesThatCannotMeetAreToldApart(sixth: World) -> None:
     reason = json.loads(done.stdout)["reason"]
     assert done.returncode == 1
     assert "by IPv4, the other one by IPv6" in reason
+
+
+def test_whereIPv6LeadsNowhereIPv4HardlyWaits(sixth: World) -> None:
+    """
+    The server can be reached by it, the other side cannot.
+    """
+    host, there = sixth["hole"].host, sixth["reset"].host.ipv6
+    assert host.router is not None
+    rule = f"insert rule ip6 firewall forward ip6 daddr {there} drop"
+    host.router.run(["nft", *rule.split()])
+    facts = sixth.ping("hole", "reset")
+    assert (facts["path"], facts["strategy"]) == ("direct", "simultaneous")
+    assert facts["seconds"]["connected"] < 1.0
+
+
+def test_anotherAddressIsOfferedSoon(sixth: World) -> None:
+    """
+    Privacy addresses and new prefixes come while a peer runs.
+    """
+    peer = sixth["mover"]
+    old = peer.host.ipv6
+    assert old is not None
+    new = f"{old}99"
+    commands = [f"addr add {new}/64 dev eth0 nodad", f"addr del {old}/64 dev eth0"]
+    peer.host.run(["ip", "-6", "-batch", "-"], input="\n".join(commands) + "\n")
+
+    def isOffered() -> bool:
+        (server,) = (peer.status() or {})["servers"]
+        return str(server["ipv6"]).startswith(f"[{new}]:")
+
+    peer.waitFor(isOffered, "known by its new IPv6 address", GLANCE + 5.0)
+    facts = sixth.ping("left", "mover")
+    assert (facts["path"], facts["strategy"]) == ("direct", "ipv6")
 
 
 def test_theStatusNamesTheAddressThatTheServerObserved(sixth: World) -> None:
