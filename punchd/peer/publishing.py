@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Any
 
 from attrs import frozen
@@ -25,7 +26,7 @@ from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
 from punchd.peer.leased import hasNatBefore
 from punchd.peer.master import MasterClient
 from punchd.values.addresses import Address, makeAddress, showAddress
-from punchd.values.peers import checkedName
+from punchd.values.peers import PeerID, checkedName
 
 _log = Logger()
 
@@ -37,6 +38,21 @@ MOST_CONNECTIONS = 256
 
 #: Bytes to read at a time from a socket that is spliced with another.
 _READ_SIZE = 65536
+
+
+#: Where the local ports of published services begin, and how many there are: above those of other
+#: servers, and below those that kernels give out by themselves.
+_FIRST_LOCAL = 20000
+_LOCAL_PORTS = 12000
+
+
+def localPort(peerID: PeerID, service: str) -> int:
+    """
+    The local port for a service behind a NAT, if it is free: always the same, so that a router
+    which still has a lease of ours, from before a power cut, takes us for whom it was made.
+    """
+    digest = sha256(peerID.digest + service.encode("ascii")).digest()
+    return _FIRST_LOCAL + int.from_bytes(digest[:4], "big") % _LOCAL_PORTS
 
 
 @frozen
@@ -143,14 +159,19 @@ class Published:
         leases: Leases,
         publication: Publication,
         endpoint: IStreamClientEndpoint,
+        local: int,
         note: Callable[[str], None],
     ) -> None:
+        """
+        @param local: the local port behind a NAT, if it is free.
+        """
         self.publication = publication
         self.address: Address | None = None
         self.by: str | None = None
         self.problem = "no server has told yet how it sees this peer"
         self._reactor = reactor
         self._leases = leases
+        self._local = local
         self._note = note
         self._factory = PublishedFactory(publication.service, endpoint)
         self._listener: IListeningPort | None = None
@@ -182,7 +203,9 @@ class Published:
         if self._wish is None:
             self._end()
             self._own = None
-            self._listen(0, "")
+            self._listen(self._local, "")
+            if self._listener is None:
+                self._listen(0, "")
             if self._listener is None:
                 self._show(None, None, f"no port can be listened on: {self.problem}")
                 return

@@ -45,7 +45,7 @@ from punchd.peer.guesses import MOST_GUESSES, Guesses
 from punchd.peer.leased import LeasedPort
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
-from punchd.peer.publishing import Publication, Published, Publishing
+from punchd.peer.publishing import Publication, Published, Publishing, localPort
 from punchd.peer.punches import Punches
 from punchd.strategies.mapped import Mapped
 from punchd.strategies.planning import GUESSING, preferred
@@ -158,7 +158,14 @@ class PunchdPeer(Service):
             reactor,
             self.clients,
             [
-                Published(reactor, self._leases, one, self._published(one.service, exposures), note)
+                Published(
+                    reactor,
+                    self._leases,
+                    one,
+                    self._published(one.service, exposures),
+                    localPort(self.identity.peerID, one.service),
+                    note,
+                )
                 for one in publications
             ],
         )

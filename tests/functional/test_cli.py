@@ -15,6 +15,7 @@ import pytest_twisted
 from attrs import define
 from pytest_twisted import ensureDeferred
 
+from punchd.strategies.planning import PREFERENCE
 from tests.functional.peers import Command, Echo, Peer, portOf, punchd, serve
 from tests.functional.processes import Server
 
@@ -118,7 +119,7 @@ class TestWithoutAPeer:
     async def test_strategiesAreListedBestFirst(self) -> None:
         facts = factsOf(await punchd("strategies", "--json"))
         names = [fact["name"] for fact in facts]
-        assert names[:3] == ["lan", "simultaneous", "sequential"]
+        assert names[: len(PREFERENCE)] == list(PREFERENCE)
         assert all(fact["package"] for fact in facts)
         assert all(fact["problem"] is None for fact in facts)
 

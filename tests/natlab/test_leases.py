@@ -264,6 +264,22 @@ def test_aPeerFollowsItsRouterToAnotherAddress(world: World) -> None:
     assert other.ping(peer)["strategy"] == "mapped"
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_aKilledPeerGetsItsPortBack(world: World, protocol: str) -> None:
+    """
+    The router still has the lease of the process before, which could not give it back.
+    """
+    host = world.home("home", lends=(protocol,))
+    peer = world.peer(host, "--publish", "web=8080")
+    before = awaitPublished(peer)
+    peer.kill()
+    assert "dport 8080" in lenderOf(host).lent()
+    peer.start()
+    peer.awaitReady()
+    assert awaitPublished(peer) == before
+    assert world.knock(before["address"]) == CONTENT.decode()
+
+
 def test_twoPeersBehindOneRouterWantTheSamePort(world: World) -> None:
     """
     One gets it, the other gets another, and is told.

@@ -29,14 +29,17 @@ from punchd.peer.publishing import (
     Published,
     PublishedFactory,
     Publishing,
+    localPort,
     portOf,
 )
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.parties import Offer
+from punchd.values.peers import PeerID
 from tests.unit.nat.routers import GATEWAY, OUTSIDE, Mapper
 
 SEEN = makeAddress(OUTSIDE, 1234)
 OWN = "192.168.1.10"
+LOCAL = 25000
 
 
 @define(eq=False)
@@ -155,7 +158,7 @@ class World:
             self.reactor,
             [cast(MasterClient, self.client)],
             [
-                Published(self.reactor, self.leases, one, endpoint, self.said.append)
+                Published(self.reactor, self.leases, one, endpoint, LOCAL, self.said.append)
                 for one in publications
             ],
         )
@@ -288,6 +291,26 @@ def test_aServiceIsPublishedAtTheRouter() -> None:
     world.pass_(120)
     assert world.heard("is published") == 1
     world.end()
+
+
+def test_theLocalPortIsTheSameEachTimeIfItIsFree() -> None:
+    for taken, number in ((set[int](), LOCAL), ({LOCAL}, 4000)):
+        world = World()
+        world.reactor.taken = taken
+        world.publish(WEB)
+        world.client.seenAt(SEEN)
+        world.pass_(2)
+        assert [one.number for one in world.reactor.open] == [number]
+        assert list(world.mapper.lent) == [number]
+        world.end()
+
+
+def test_eachPeerAndServiceHasALocalPortOfItsOwn() -> None:
+    one, two = PeerID(b"1" * 32), PeerID(b"2" * 32)
+    ports = {localPort(one, "web"), localPort(two, "web"), localPort(one, "ssh")}
+    assert len(ports) == 3
+    assert all(20000 <= port < 32000 for port in ports)
+    assert localPort(one, "web") in ports
 
 
 def test_anotherPortThanWantedIsSaid() -> None:
