@@ -74,10 +74,7 @@ class World:
         Make it, anew each time.
         """
         internet = Internet(seed=1, serverAddresses=2, **self.options)
-        if self.caller == "public":
-            caller = internet.addPublic("alice")
-        else:
-            caller = internet.addHost("alice", self.caller, leases=self.leases)
+        caller = internet.addHost("alice", self.caller, leases=self.leases)
         if self.callee:
             return internet, caller, internet.addHost("bob", self.callee)
         return internet, caller, internet.addNeighbour("bob", caller)

@@ -20,7 +20,7 @@ from punchd.testing.internet.segments import Packet
 from punchd.testing.internet.server import Server
 from punchd.testing.internet.stacks import Stack, Uplink
 from punchd.testing.natlab.kinds import KINDS, NatKind
-from punchd.values.nat import NatBehaviour
+from punchd.values.nat import Filtering, NatBehaviour
 
 
 @define(eq=False)
@@ -141,7 +141,7 @@ class Internet:
         @param leases: whether the router lends ports to its hosts.
         """
         kind = KINDS[kind] if isinstance(kind, str) else kind
-        if not kind.natted and not kind.layers and kind.name == "public":
+        if not kind.natted and kind.filtering is Filtering.ENDPOINT_INDEPENDENT:
             return self.addPublic(name, delay=delay)
         site, number = self._newSite(delay)
         outside = f"198.18.{number}.2"
@@ -168,6 +168,8 @@ class Internet:
         """
         Another host on the LAN of C{other}.
         """
+        if not other.routers:
+            raise ValueError(f"{other.name} is behind no router")
         network, _, last = other.address.rpartition(".")
         there = [each for each in self._hosts.values() if each.routers == other.routers]
         number = int(last) + len(there)
