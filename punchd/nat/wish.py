@@ -13,9 +13,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from punchd.errors import PortTaken, PunchdError, Refused
+from punchd.errors import PortTaken, PunchdError, Refused, Unreachable
 from punchd.interfaces import IPortMapper
-from punchd.values.addresses import Scope, scopeOf, showAddress
+from punchd.values.addresses import Scope, makeAddress, scopeOf, showAddress
 from punchd.values.leases import Lease
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Wish:
     _making: Deferred[None] | None = field(default=None, init=False)
     _again: bool = field(default=False, init=False)
     _refusals: int = field(default=0, init=False)
+    _until: float = field(default=0.0, init=False)
+    _asked: tuple[IPortMapper, int] | None = field(default=None, init=False)
     _last: int = field(default=0, init=False)
     _doubted: tuple[Lease, frozenset[str]] | None = field(default=None, init=False)
 
@@ -97,8 +99,13 @@ class Wish:
                 lease = await self._obtain(mapper)
             except PunchdError as error:
                 problems.append(f"{mapper.name}: {error}")
+                if isinstance(error, Unreachable) and self._stillLives(mapper):
+                    # A question may be lost; what the router has lent, it has lent.
+                    self._startTimer(_FIRST_WAIT)
+                    return
             else:
                 self._mapper, self._refusals = mapper, 0
+                self._until = self._leases.clock.seconds() + min(lease.lifetime, LIFETIME)
                 self._set(lease)
                 self._plan(lease)
                 return
@@ -108,6 +115,13 @@ class Wish:
             self._refusals += 1
             self._startTimer(wait * self._leases.random.uniform(0.8, 1.2))
 
+    def _stillLives(self, mapper: IPortMapper) -> bool:
+        """
+        Whether there is a lease by C{mapper} whose life is not over.
+        """
+        isIts = self.lease is not None and mapper is self._mapper
+        return isIts and self._leases.clock.seconds() < self._until
+
     async def _obtain(self, mapper: IPortMapper) -> Lease:
         wanted = self.wanted or self._last
         renewing = self.lease is not None and mapper is self._mapper
@@ -115,6 +129,7 @@ class Wish:
             assert self.lease is not None
             wanted = self.lease.external.port
         for left in reversed(range(_MOST_CONFLICTS)):
+            self._asked = (mapper, wanted)
             try:
                 lease: Lease = await mapper.lease(self.internal, wanted, LIFETIME)
             except PortTaken:
@@ -127,6 +142,7 @@ class Wish:
                     raise
                 renewing, wanted = False, 0
             else:
+                self._asked = None
                 why = self._whyUseless(lease)
                 if not why:
                     return lease
@@ -232,6 +248,10 @@ class Wish:
         self.lease = None
         if making is not None:
             making.cancel()
+            if lease is None and self._asked is not None:
+                # The router may have lent it already, and its answer be on its way.
+                mapper, port = self._asked
+                lease = Lease(mapper.name, self.internal, makeAddress("0.0.0.0", port), 0.0)
         if lease is None or mapper is None:
             return succeed(None)
         returning: Deferred[Any] = mapper.release(lease)

@@ -189,6 +189,39 @@ def test_aLeaseThatNobodyGivesAnyMoreIsGone(house: House) -> None:
     assert isLent(wanted)
 
 
+def test_aRenewalThatIsLostIsTriedAgainWhileTheLeaseLives(house: House) -> None:
+    house.mappers[0].lifetime = 240
+    wanted = house.want()
+    house.mappers[0].problem = Unreachable("the router does not answer")
+    house.pass_(100)
+    assert isLent(wanted)
+    house.mappers[0].problem = None
+    house.pass_(400)
+    assert wanted.lease is not None
+    assert wanted.lease.by == "pcp"
+    assert house.changes == 1
+
+
+def test_aLeaseWhoseLifeIsOverIsGone(house: House) -> None:
+    house.mappers[0].lifetime = 60
+    wanted = house.want()
+    house.mappers[1].refusal = Refused("no")
+    house.mappers[0].refusal = Unreachable("the router does not answer")
+    house.pass_(59)
+    assert isLent(wanted)
+    house.pass_(40)
+    assert not isLent(wanted)
+
+
+def test_whatMayHaveBeenLentIsGivenBack(house: House) -> None:
+    house.want()
+    house.mappers[0].silent = True
+    second = house.want(6000)
+    assert not isLent(second)
+    second.drop()
+    assert house.mappers[0].asked[-1] == ("release", 6000)
+
+
 def test_refusalsAreNotAnsweredByAFlood(house: House) -> None:
     for mapper in house.mappers:
         mapper.refusal = Refused("not authorized")
