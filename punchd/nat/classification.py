@@ -119,13 +119,12 @@ def classify(observations: Observations, isComplete: bool) -> NatReport:
     mapping = _mapping(seen, unclear)
     filtering = _filtering(observations.dialled, contradictions)
     unsolicited = _unsolicited(observations.dialled, contradictions)
-    assists = {one.assist.host for one in seen}
-    sources = assists | {one.source for one in observations.dialled}
-    fromOneAddress = len(sources) == 1
+    fromOneAddress = len({one.assist.host for one in seen}) == 1
     if fromOneAddress and mapping is Mapping.ENDPOINT_INDEPENDENT:
         unclear.append(f"whether another address is shown another port: {ANOTHER_ADDRESS}")
     if isComplete:
-        if fromOneAddress and filtering is Filtering.ADDRESS_DEPENDENT:
+        if filtering is Filtering.ADDRESS_DEPENDENT and not _others(observations.dialled):
+            fromOneAddress = True
             unclear.append(f"whether another address is let in, too: {ANOTHER_ADDRESS}")
         if unsolicited is None and filtering is not None:
             unclear.append("what answers those that are not let in: everybody was")
@@ -239,17 +238,26 @@ def stepOf(ports: Sequence[int]) -> int:
     return 0
 
 
+def _others(dialled: Iterable[DialledBack]) -> list[DialledBack]:
+    """
+    Those from another address than the one that was touched, as far as they tell anything.
+    """
+    return [
+        one
+        for one in dialled
+        if one.listening
+        and one.source != one.touched.host
+        and (one.answer is Answer.CONNECTED or one.answer in _REFUSALS)
+    ]
+
+
 def _filtering(dialled: Iterable[DialledBack], contradictions: list[str]) -> Filtering | None:
     same = _letIn(
         [one for one in dialled if one.listening and one.source == one.touched.host],
         "from one and the same address",
         contradictions,
     )
-    others = _letIn(
-        [one for one in dialled if one.listening and one.source != one.touched.host],
-        "from another address",
-        contradictions,
-    )
+    others = _letIn(_others(dialled), "from another address", contradictions)
     if same is None:
         return None
     if not same:

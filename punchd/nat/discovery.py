@@ -225,8 +225,11 @@ class Discovery:
             raise problems[0]
         report = classify(self._observations, isComplete=False)
         self.found(report)
-        await self._together([self._begin(probe) for probe in slowProbes(assists, report)])
-        return classify(self._observations, isComplete=True)
+        slow = slowProbes(assists, report)
+        problems = await self._together([self._begin(probe) for probe in slow])
+        report = classify(self._observations, isComplete=True)
+        whyNot = dict.fromkeys(f"not all could be probed: {problem}" for problem in problems)
+        return evolve(report, unclear=(*report.unclear, *whyNot))
 
     async def _together(self, probes: Sequence[Deferred[Any]]) -> list[PunchdError]:
         """

@@ -5,7 +5,7 @@ What a peer probes its surroundings with: real ports, real connections.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail, gatherResults
@@ -27,6 +27,9 @@ from punchd.wire.observing import MASK_LENGTH, Question
 #: Seconds until two ports that dial each other, and a SYN that a router on the way shall stop, are
 #: given up.
 PATIENCE = 2.0
+
+#: Seconds for any answer of the server: it waits for silence itself before some.
+ANSWER_PATIENCE = 8.0
 
 #: Seconds for which a connection may be late that the server says it has made.
 GRACE = 0.3
@@ -69,7 +72,7 @@ class Instruments:
     _isClosed: bool = field(default=False, init=False)
 
     async def prepare(self, ports: int, shows: int) -> Sequence[int]:
-        answer = await self._ask(Tokens, count=shows)
+        answer = await self._answered(Tokens, count=shows)
         self._tokens = list(answer["tokens"])
         for _ in range(ports):
             visitors = _Visitors(self._entropy(_NONCE_LENGTH))
@@ -102,7 +105,7 @@ class Instruments:
             raise Unreachable("the server has not seen this port")
         if listening:
             self._listen(probe)
-        answered = await self._ask(DialBack, token=probe.port.token, source=source)
+        answered = await self._answered(DialBack, token=probe.port.token, source=source)
         answer: Answer = answered["answer"] or Answer.UNREACHABLE
         if answer is Answer.CONNECTED and host not in probe.visitors.hosts:
             await deferLater(self._reactor, GRACE)
@@ -113,6 +116,9 @@ class Instruments:
 
     async def _reachOwn(self, one: int, other: int) -> bool:
         pair = self._find(one), self._find(other)
+        where = [probe.port.observed for probe in pair if probe.port.observed is not None]
+        if len(where) < len(pair):
+            raise Unreachable("the server has not seen this port")
         factory = _Visitors(self._entropy(_NONCE_LENGTH))
         met: Deferred[bool] = Deferred()
         left = len(pair)
@@ -135,10 +141,8 @@ class Instruments:
         factory.speaks = True
         dials = []
         try:
-            for probe, remote in zip(pair, reversed(pair), strict=True):
-                if remote.port.observed is None:
-                    raise Unreachable("the server has not seen this port")
-                dialling = probe.port.to(remote.port.observed).connect(factory)
+            for probe, remote in zip(pair, reversed(where), strict=True):
+                dialling = probe.port.to(remote).connect(factory)
                 dials.append(dialling)
                 dialling.addErrback(failed)
             met.addTimeout(PATIENCE, self._reactor, lambda result, timeout: False)
@@ -166,6 +170,12 @@ class Instruments:
         # Who does not want to wait for it cannot stop it.
         gathered.addCallback(lambda _: None).chainDeferred(closed)
         await closed
+
+    def _answered(self, command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
+        def tooLate(result: object, seconds: float) -> NoReturn:
+            raise Unreachable(f"the server has not answered for {seconds:.0f} s")
+
+        return self._ask(command, **arguments).addTimeout(ANSWER_PATIENCE, self._reactor, tooLate)
 
     def _find(self, port: int) -> _Probe:
         if self._isClosed:

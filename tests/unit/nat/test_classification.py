@@ -133,6 +133,19 @@ def test_filteringIsWhoIsLetIn(
 
 
 @pytest.mark.parametrize(
+    ("other", "isGuessed"),
+    [([], True), ([Answer.UNREACHABLE], True), ([Answer.SILENCE], False)],
+)
+def test_whoIsNotDialledFromASecondAddressIsGuessedAt(other: list[Answer], isGuessed: bool) -> None:
+    both = dialled(Answer.CONNECTED) + dialled(*other, source=OTHER)
+    seen = (*USUAL.seen, Seen(4, 40004, OTHER, makeAddress(OUTSIDE, 40004)))
+    report = classify(evolve(USUAL, seen=seen, dialled=both), True)
+    assert report.filtering is Filtering.ADDRESS_DEPENDENT
+    assert report.fromOneAddress is isGuessed
+    assert any("is let in" in text for text in report.unclear) is isGuessed
+
+
+@pytest.mark.parametrize(
     ("answers", "unsolicited"),
     [
         ([Answer.SILENCE, Answer.SILENCE], Unsolicited.DROP),

@@ -235,6 +235,7 @@ def test_whatFailsIsNotKnown(broken: str) -> None:
         "passOn": report.doubleNat,
     }
     assert [what for what, found in unknown.items() if found is None] == [broken]
+    assert f"not all could be probed: {broken} does not work" in report.unclear
 
 
 @pytest.mark.parametrize("broken", ["prepare", "show"])
