@@ -56,8 +56,12 @@ def behaviourOf(kind: NatKind, isSeenInFull: bool = True) -> NatBehaviour:
     }
     allocation = allocations.get(kind.allocation, Allocation.RANDOM)
     delta = int(allocation is Allocation.COUNTING)
+    # What a NAT answers can be seen where it refuses somebody.
+    isRefused = not kind.natted or filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT
+    isRefused |= isSeenInFull and filtering is Filtering.ADDRESS_DEPENDENT
+    unsolicited = kind.unsolicited if isRefused else None
     return NatBehaviour(
-        mapping, filtering, kind.unsolicited, allocation, delta, fromOneAddress=not isSeenInFull
+        mapping, filtering, unsolicited, allocation, delta, fromOneAddress=not isSeenInFull
     )
 
 

@@ -9,7 +9,7 @@ from punchd.strategies.sequential import Sequential
 from punchd.strategies.simultaneous import Simultaneous
 from punchd.testing.internet import Internet, Introduced, behaviourOf
 from punchd.testing.natlab.kinds import KINDS
-from punchd.values.nat import Allocation, Filtering, Mapping, NatBehaviour
+from punchd.values.nat import Allocation, Filtering, Mapping, NatBehaviour, Unsolicited
 
 
 def between(
@@ -112,6 +112,22 @@ def test_aFullPictureNeedsTwoAddresses() -> None:
     assert behaviourOf(byAddress).mapping is Mapping.ADDRESS_DEPENDENT
     assert behaviourOf(byAddress, False).mapping is Mapping.ENDPOINT_INDEPENDENT
     assert behaviourOf(byAddress, False).fromOneAddress
+
+
+@pytest.mark.parametrize(
+    ("name", "isSeenInFull", "unsolicited"),
+    [
+        ("public", False, Unsolicited.RESET),
+        ("full-cone", True, None),
+        ("restricted", False, None),
+        ("restricted", True, Unsolicited.DROP),
+        ("icmp", False, Unsolicited.ICMP),
+    ],
+)
+def test_whatIsAnsweredIsSeenWhereSomebodyIsRefused(
+    name: str, isSeenInFull: bool, unsolicited: Unsolicited | None
+) -> None:
+    assert behaviourOf(KINDS[name], isSeenInFull).unsolicited is unsolicited
 
 
 def test_aCountingNatIsPredictable() -> None:

@@ -4,9 +4,10 @@ What happens on a connection of the in-memory internet once it is open.
 
 import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTCP, IReactorTime
 from twisted.internet.protocol import Factory
-from zope.interface import implementer
+from zope.interface import Interface, implementer
+from zope.interface.verify import verifyObject
 
 from punchd.testing.internet import Internet
 from punchd.testing.internet.network import VirtualClock
@@ -152,6 +153,11 @@ def test_theClockNoticesWhoRunsInCircles() -> None:
     again()
     with pytest.raises(RuntimeError, match="no end"):
         clock.run()
+
+
+@pytest.mark.parametrize("interface", [IReactorTCP, IReactorTime])
+def test_aHostsReactorIsOne(interface: type[Interface]) -> None:
+    verifyObject(interface, World().alice.host.reactor)
 
 
 def test_aHostHasOneName() -> None:
