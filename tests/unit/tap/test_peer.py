@@ -221,3 +221,26 @@ def test_whatIsPublishedMayStandInTheFile(tmp_path: Path) -> None:
     file = tmp_path / "peer.toml"
     file.write_text('publish = ["web", "ssh=22"]\n')
     assert parsed(*NEEDED, f"--config={file}").many["publish"] == ["web", "ssh=22"]
+
+
+@pytest.mark.parametrize("text", ["-1", "2001", "many", "", "1.5", "99999"])
+def test_guessesAreANumberWithinTheBudget(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, *NEEDED, f"--guesses={text}")
+    assert "--guesses takes a number from 0 to 2000" in said
+
+
+@pytest.mark.parametrize(("guesses", "isOffered"), [("0", False), ("1", True), ("2000", True)])
+def test_withoutGuessesNothingThatGuessesIsOffered(
+    tmp_path: Path, guesses: str, isOffered: bool
+) -> None:
+    peer = makePeer(parsed(*NEEDED, f"--state={tmp_path}", f"--guesses={guesses}"), Clock())
+    names = {name for name, _ in peer.punches.offer.strategies}
+    assert ({"predicted", "birthday"} <= names) is isOffered
+    assert ("birthday" in names) is isOffered
+    assert "simultaneous" in names
+
+
+def test_guessesMayStandInTheFile(tmp_path: Path) -> None:
+    file = tmp_path / "peer.toml"
+    file.write_text("guesses = 0\n")
+    assert parsed(*NEEDED, f"--config={file}")["guesses"] == "0"
