@@ -5,7 +5,7 @@ One connection to a master service, from the TLS greeting to its end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from typing import Protocol as Typing
 
 from attrs import frozen
@@ -51,6 +51,9 @@ PING_PATIENCE = 4.0
 
 #: Seconds for TLS and hello together.
 LOGIN_DEADLINE = 10.0
+
+#: Seconds for an answer, where the server has to wait for something itself: it dials.
+ANSWER_PATIENCE = 8.0
 
 #: Introductions that a server may send us, a second and at once: each one makes us send SYNs.
 CALL_RATE = 10.0
@@ -298,6 +301,18 @@ class _Connection(BoundedAMP):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.conversation.lost(reason)
         super().connectionLost(reason)
+
+
+def inTime(answer: Deferred[dict[str, Any]], clock: IReactorTime) -> Deferred[dict[str, Any]]:
+    """
+    C{answer}, or L{Unreachable} after L{ANSWER_PATIENCE}: for what must not wait for a server that
+    answers pings and nothing else.
+    """
+
+    def tooLate(result: object, seconds: float) -> NoReturn:
+        raise Unreachable(f"the server has not answered for {seconds:.0f} s")
+
+    return answer.addTimeout(ANSWER_PATIENCE, clock, tooLate)
 
 
 def _reasonOf(reason: Failure) -> str:

@@ -5,7 +5,7 @@ What a peer probes its surroundings with: real ports, real connections.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail, gatherResults
@@ -19,6 +19,7 @@ from punchd.errors import Unreachable
 from punchd.net.held import HeldPort
 from punchd.net.probing import Prober
 from punchd.peer.assist import Touch, touch
+from punchd.peer.conversation import inTime
 from punchd.values.addresses import Address
 from punchd.values.probes import Answer, Finding
 from punchd.wire.commands import DialBack, Tokens
@@ -27,9 +28,6 @@ from punchd.wire.observing import MASK_LENGTH, Question
 #: Seconds until two ports that dial each other, and a SYN that a router on the way shall stop, are
 #: given up.
 PATIENCE = 2.0
-
-#: Seconds for any answer of the server: it waits for silence itself before some.
-ANSWER_PATIENCE = 8.0
 
 #: Seconds for which a connection may be late that the server says it has made.
 GRACE = 0.3
@@ -172,10 +170,7 @@ class Instruments:
         await closed
 
     def _answered(self, command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
-        def tooLate(result: object, seconds: float) -> NoReturn:
-            raise Unreachable(f"the server has not answered for {seconds:.0f} s")
-
-        return self._ask(command, **arguments).addTimeout(ANSWER_PATIENCE, self._reactor, tooLate)
+        return inTime(self._ask(command, **arguments), self._reactor)
 
     def _find(self, port: int) -> _Probe:
         if self._isClosed:

@@ -31,8 +31,8 @@ CONNECT_TIMEOUT = 10.0
 @define(repr=False)
 class LoggingIn:
     """
-    Connects and logs in, so that the client service sees only connections that the server lets
-    in: it does not expect one to end before, and would not close one that was refused.
+    Connects and logs in, so that the client service sees only connections that the server lets in:
+    it does not expect one to end before, and would not close one that was refused.
     """
 
     _where: str

@@ -29,7 +29,7 @@ from punchd.net.held import HeldPort
 from punchd.net.own import ownAddresses, sourceToward
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.assists import AssistServices
-from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
+from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome, inTime
 from punchd.peer.discovering import Discovering
 from punchd.peer.families import IPv6Candidate, hostCandidates
 from punchd.peer.instruments import Instruments
@@ -93,8 +93,7 @@ class MasterClient(Service):
         self.problem: str | None = None
         self.usedToward: Counter[PeerID] = Counter()
         self.leased: HeldPort | None = None
-        self._reactor = reactor
-        self._context = context
+        self._reactor, self._context = reactor, context
         self._arrivals = arrivals
         self._listener = listener(self)
         self._present = present
@@ -367,7 +366,8 @@ class MasterClient(Service):
         port.listen()
         self._arrivals.secrets.add(secret)
         try:
-            answer = await self.ask(Prove, port=mapped.port, secret=secret)
+            proving = self.ask(Prove, port=mapped.port, secret=secret)
+            answer = await inTime(proving, self.clock)
         finally:
             self._arrivals.secrets.discard(secret)
             port.unlisten()
@@ -396,5 +396,5 @@ class MasterClient(Service):
         An introduction of ours is over.
         """
         if self._conversation is not None:
-            told = self.ask(Report, session=session, strategy=strategy, seconds=seconds)
-            told.addErrback(lambda failure: None)
+            report = self.ask(Report, session=session, strategy=strategy, seconds=seconds)
+            report.addErrback(lambda failure: None)

@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from punchd.errors import Refused, Unreachable
-from punchd.peer.instruments import ANSWER_PATIENCE, GRACE, Instruments
+from punchd.peer.conversation import ANSWER_PATIENCE
+from punchd.peer.instruments import GRACE, Instruments
 from punchd.values.probes import Answer
 from tests.unit.nat.pretending import ASSISTS
 
