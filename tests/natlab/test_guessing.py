@@ -1,0 +1,140 @@
+"""
+The strategies that guess ports, with real processes behind real NATs: C{predicted} where NATs
+count, while others use them too; C{birthday} where nobody can tell the next port.
+
+Each pair is tried a few times, and may fail so often as happens in all but one of a thousand such
+tests if 99 of 100 tries succeed, as they do. With C{PUNCHD_GUESSING_RUNS=40} or C{100}, that many
+must reach their goal.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from math import comb
+from typing import Any, Final
+
+import pytest
+
+from punchd.testing.daemons import ask
+from punchd.testing.deployment import Deployment, PeerProcess
+from punchd.testing.natlab import KINDS, NatKind, NatLab
+from punchd.testing.natlab.kinds import RANDOM_WIDE
+from tests.natlab import traffic
+
+pytestmark = pytest.mark.natlab
+
+RUNS: Final = int(os.environ.get("PUNCHD_GUESSING_RUNS", "5"))
+
+MANY: Final = 40
+"""Runs whose share is judged, not their likelihood."""
+
+SEEN: Final = 0.99
+"""The chance of a try, or less than it."""
+
+DELAY: Final = 0.025
+"""Seconds one way."""
+
+PATIENCE: Final = 3.0
+"""Seconds within which a try has to connect."""
+
+RATE: Final = 20.0
+"""Connections a second that others make."""
+
+SYNS: Final = 2000
+"""The most that a side may send."""
+
+
+def allowed(goal: float, runs: int = RUNS) -> int:
+    """
+    How many of C{runs} may fail. Of few, the least number that is exceeded in less than one of a
+    thousand such tests; of many, the share that C{goal} leaves.
+    """
+    if runs >= MANY:
+        return round(runs * (1 - goal))
+    failing, total = 0, 0.0
+    for failing in range(runs + 1):
+        total += comb(runs, failing) * (1 - SEEN) ** failing * SEEN ** (runs - failing)
+        if total >= 0.999:
+            break
+    return failing
+
+
+@contextmanager
+def pair(one: NatKind | str, other: NatKind | str, crowded: bool) -> Iterator[list[PeerProcess]]:
+    """
+    Two peers that know all about their NATs, and C{crowded} ones with neighbours.
+    """
+    with ExitStack() as stack:
+        lab = stack.enter_context(NatLab(DELAY))
+        server, public = lab.addPublic("server", addresses=2), lab.addPublic("public")
+        second = f"tcp:7763:interface={server.addresses[1]}"
+        options = ("--assist", "tcp:7762", "--assist", second)
+        deployment = stack.enter_context(Deployment(server, options))
+        peers = [
+            deployment.addPeer(lab.addHost(name, kind))
+            for name, kind in (("alice", one), ("bob", other))
+        ]
+        deployment.acquaint()
+        deployment.start()
+        for peer in peers:
+            # Waits until it is known.
+            ask(peer.state, "nat")
+        if crowded:
+            for peer in peers:
+                neighbour = lab.addNeighbour(f"{peer.name}.neighbour", peer.host)
+                argv = [sys.executable, traffic.__file__, public.address, "80", str(RATE)]
+                process = neighbour.popen(argv, stdout=subprocess.PIPE)
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"1\n"
+        yield peers
+
+
+def tried(peers: list[PeerProcess]) -> list[dict[str, Any]]:
+    """
+    What came of each try, whose caller is now this one and now the other.
+    """
+    return [peers[run % 2].ping(peers[1 - run % 2]) for run in range(RUNS)]
+
+
+def check(tries: list[dict[str, Any]], strategy: str, goal: float) -> None:
+    """
+    Enough of them have connected in time, by that strategy, and none was too dear.
+    """
+    good = [
+        facts
+        for facts in tries
+        if facts["strategy"] == strategy and facts["seconds"]["connected"] <= PATIENCE
+    ]
+    times = sorted(round(facts["seconds"]["connected"], 3) for facts in good)
+    sys.stdout.write(f"{strategy}: {len(good)} of {RUNS}, after {times} s\n")
+    assert len(tries) - len(good) <= allowed(goal), [facts["reason"] for facts in tries]
+    for facts in tries:
+        sockets = [one["sockets"] for each in facts["attempts"] for one in each["tries"]]
+        assert sum(sockets) <= SYNS
+
+
+@pytest.mark.parametrize("other", ["port-restricted", "reset"])
+def test_whoCountsMeetsAConeWhileOthersUseItsNat(other: str) -> None:
+    with pair("counting", other, crowded=True) as peers:
+        check(tried(peers), "predicted", 0.95)
+
+
+def test_twoWhoCountMeetWhileOthersUseTheirNats() -> None:
+    with pair("counting", "counting", crowded=True) as peers:
+        check(tried(peers), "predicted", 0.90)
+
+
+@pytest.mark.parametrize("cone", ["port-restricted", "shifted", "reset", "icmp"])
+@pytest.mark.parametrize("symmetric", [RANDOM_WIDE, KINDS["by-address"]], ids=lambda one: one.name)
+def test_whoseNatCannotBePredictedMeetsACone(symmetric: NatKind, cone: str) -> None:
+    with pair(symmetric, cone, crowded=False) as peers:
+        check(tried(peers), "birthday", 0.99)
+
+
+def test_theBoundIsSound() -> None:
+    assert [allowed(0.99, 5), allowed(0.95, 5), allowed(0.99, 20)] == [1, 1, 3]
+    assert [allowed(0.99, 100), allowed(0.95, 40), allowed(0.9, 40)] == [1, 2, 4]
