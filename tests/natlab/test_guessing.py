@@ -135,6 +135,27 @@ def test_whoseNatCannotBePredictedMeetsACone(symmetric: NatKind, cone: str) -> N
         check(tried(peers), "birthday", 0.99)
 
 
+def test_aRouterThatLimitsSessionsLosesNothingElse() -> None:
+    """
+    What has no room in a router's table fails; the connection to the server does not suffer.
+    """
+    with pair(RANDOM_WIDE, "port-restricted", crowded=False) as peers:
+        alice, bob = peers
+        router = alice.host.router
+        assert router is not None
+        limit = "insert rule ip nat_kind forward ct state new ct count over 100 drop"
+        router.run(["nft", *limit.split()])
+        pid, tries = alice.pid, [alice.ping(bob) for _ in range(2)]
+        for facts in tries:
+            assert facts["path"] == "direct" or "birthday: no answer" in facts["reason"]
+        for peer in peers:
+            status = peer.status()
+            assert status is not None
+            assert status["master"] == "connected"
+        assert alice.pid == pid
+        assert "lost the server" not in alice.said(0) + bob.said(0)
+
+
 def test_theBoundIsSound() -> None:
     assert [allowed(0.99, 5), allowed(0.95, 5), allowed(0.99, 20)] == [1, 1, 3]
     assert [allowed(0.99, 100), allowed(0.95, 40), allowed(0.9, 40)] == [1, 2, 4]
