@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 from hypothesis import given, settings
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -26,8 +26,9 @@ from zope.interface.verify import verifyObject
 from punchd.interfaces import IAttempt, IStrategy
 from punchd.server.introductions import MOST_MESSAGES
 from punchd.strategies.planning import LAST_DEADLINE
-from punchd.testing.internet import Host, Internet, Introduced, Introduction
+from punchd.testing.internet import Introduced, Introduction
 from punchd.testing.situations import situations
+from punchd.testing.worlds import WORLDS, World
 from punchd.values.outcomes import Outcome, Result
 from punchd.values.parties import Situation
 from punchd.values.peers import checkedName
@@ -51,54 +52,6 @@ MOMENTS = (0.0, 0.01, 0.03, 0.06, 0.11, 0.2, 0.5, 1.1, 2.3)
 _GRACE = 1.5
 
 _RACES = 3
-
-
-@frozen
-class World:
-    """
-    Two hosts to be introduced.
-
-    @ivar caller: the kind of NAT of the caller; C{callee}: that of the callee, or empty for a
-        neighbour of the caller's.
-    @ivar options: for L{Internet<punchd.testing.internet.internet.Internet>}.
-    @ivar leases: whether the caller's router lends ports.
-    """
-
-    caller: str
-    callee: str
-    options: dict[str, Any] = field(factory=dict, hash=False)
-    leases: bool = False
-
-    def build(self) -> tuple[Internet, Host, Host]:
-        """
-        Make it, anew each time.
-        """
-        internet = Internet(seed=1, serverAddresses=2, **self.options)
-        caller = internet.addHost("alice", self.caller, leases=self.leases)
-        if self.callee:
-            return internet, caller, internet.addHost("bob", self.callee)
-        return internet, caller, internet.addNeighbour("bob", caller)
-
-    def __str__(self) -> str:
-        return f"{self.caller} and {self.callee or 'a neighbour'}"
-
-
-WORLDS = (
-    World("public", "port-restricted"),
-    World("port-restricted", "public"),
-    World("port-restricted", "shifted"),
-    World("reset", "icmp"),
-    World("full-cone", "random"),
-    World("counting", "port-restricted"),
-    World("port-restricted", "random"),
-    World("counting", "counting"),
-    World("port-restricted", ""),
-    World("random", "random", {"ipv6": True}),
-    World("random", "random", leases=True),
-)
-"""
-Worlds of which every sort of strategy finds some that it applies to.
-"""
 
 
 class StrategyContract:
