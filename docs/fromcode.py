@@ -8,12 +8,15 @@ Parts of the manual that are made from the code, so that they cannot be out of d
   - C{.. wire-errors::}: the errors that cross a master connection.
   - C{.. strategies::}: what comes installed.
   - C{.. nat-kinds::}: the NATs that the lab builds.
+  - C{.. pairs::}: what a run of C{punchd lab} has found, which C{reference/matrix.json} holds.
 """
 
 import argparse
 import importlib
 import inspect
+import json
 import re
+from pathlib import Path
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -25,6 +28,8 @@ from twisted.python.reflect import namedAny
 
 #: Options that Twisted gives to every command, which need no line here.
 _TWISTED = {"help", "version"}
+
+_MATRIX = Path(__file__).parent / "reference/matrix.json"
 
 
 def shown(value: object) -> str:
@@ -235,6 +240,30 @@ class NatKinds(_Made):
         return lines
 
 
+class Pairs(_Made):
+    """
+    C{.. pairs::}
+    """
+
+    def lines(self) -> list[str]:
+        found = json.loads(_MATRIX.read_text("utf-8"))
+        numbers = {kind["name"]: number for number, kind in enumerate(found["kinds"], 1)}
+        cells = {(cell["caller"], cell["callee"]): cell for cell in found["pairs"]}
+        lines = [".. list-table::", "   :header-rows: 1", "   :stub-columns: 1", "", "   * -"]
+        lines += [f"     - {number}" for number in numbers.values()]
+        for caller, number in numbers.items():
+            lines.append(f"   * - {number} ``{caller}``")
+            for callee in numbers:
+                cell = cells.get((caller, callee))
+                if cell is None:
+                    lines.append("     -")
+                elif cell["strategy"] is None:
+                    lines.append("     - none")
+                else:
+                    lines.append(f"     - {cell['strategy']} {cell['roundTrips']:.1f}")
+        return lines
+
+
 class Contract(_Made):
     """
     C{.. contract::}
@@ -279,6 +308,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("wire-errors", WireErrors)
     app.add_directive("strategies", Strategies)
     app.add_directive("nat-kinds", NatKinds)
+    app.add_directive("pairs", Pairs)
     app.add_directive("contract", Contract)
     app.add_directive("differences", Differences)
     # What comes from the code is read anew in each build.

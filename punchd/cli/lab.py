@@ -20,14 +20,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from punchd.cli.control import Failed, ask
-from punchd.cli.matrix import Cell, Matrix, render
+from punchd.cli.matrix import LANS, Cell, Matrix, render
 from punchd.cli.picture import picture
 from punchd.cli.showing import showFacts
 from punchd.testing.deployment import Deployment, DeploymentError, PeerProcess
 from punchd.testing.natlab import KINDS, LabError, LabUnavailable, NatLab
-
-#: What stands for two neighbours among the kinds of NAT.
-LAN: Final = "lan"
 
 #: A pair that takes longer than this is waited for while other ones are tried: those that cannot
 #: connect take eight seconds to be sure of it. It is more than the quick ones take, so that these
@@ -96,10 +93,10 @@ def lab(options: Namespace) -> int:
 
     @param options: C{kinds}, C{delay}, C{json} and C{svg} as on the command line.
     """
-    kinds = [*KINDS, LAN] if options.kinds is None else options.kinds.split(",")
-    unknown = [kind for kind in kinds if kind not in KINDS and kind != LAN]
+    kinds = [*KINDS, *LANS] if options.kinds is None else options.kinds.split(",")
+    unknown = [kind for kind in kinds if kind not in KINDS and kind not in LANS]
     if unknown:
-        known = ", ".join([*KINDS, LAN])
+        known = ", ".join([*KINDS, *LANS])
         sys.stderr.write(f"punchd: there is no kind of NAT {unknown[0]!r}; there are {known}\n")
         return 2
     if not 0 <= options.delay <= 1000:
@@ -133,7 +130,7 @@ def measure(kinds: Sequence[str], delay: float, steps: Steps) -> Matrix:
     """
     Build the lab and try all pairs.
 
-    @param kinds: of NAT, or C{lan}.
+    @param kinds: of NAT, or sorts of LAN.
     @param delay: one-way, in seconds.
     @raise LabUnavailable: when this machine cannot carry a lab.
     """
@@ -141,22 +138,24 @@ def measure(kinds: Sequence[str], delay: float, steps: Steps) -> Matrix:
     # The pool is the last to be closed: its threads wait for answers of processes. There is one for
     # each caller.
     with (
-        ThreadPoolExecutor(len(KINDS) + 1) as pool,
+        ThreadPoolExecutor(len(KINDS) + len(LANS)) as pool,
         NatLab(delay=delay) as built,
-        Deployment(built.addPublic("server")) as deployment,
+        # From a second address it sees all that can be known of a NAT.
+        Deployment(built.addPublic("server", addresses=2)) as deployment,
     ):
-        pairs = _addPeers(built, deployment, nats, LAN in kinds)
+        pairs = _addPeers(built, deployment, nats, [lan for lan in LANS if lan in kinds])
         deployment.acquaint()
         steps.begin("Starting processes", 1 + len(deployment.peers))
         deployment.start(lambda name: steps.step())
+        deployment.awaitKnown()
         roundTrip = _roundTrip(built, deployment)
         steps.begin("Trying pairs", len(pairs))
         cells = _tryAll(pool, pairs, steps)
     return Matrix(
         titles={name: KINDS[name].title for name in nats},
-        cells=[cell for cell in cells if cell.caller != LAN],
+        cells=[cell for cell in cells if cell.caller not in LANS],
         roundTrip=roundTrip,
-        neighbours=next((cell for cell in cells if cell.caller == LAN), None),
+        neighbours=[cell for cell in cells if cell.caller in LANS],
     )
 
 
@@ -164,7 +163,7 @@ _Pair = tuple[str, str, PeerProcess, PeerProcess]
 
 
 def _addPeers(
-    built: NatLab, deployment: Deployment, nats: Sequence[str], neighbours: bool
+    built: NatLab, deployment: Deployment, nats: Sequence[str], lans: Sequence[str]
 ) -> list[_Pair]:
     left = {kind: deployment.addPeer(built.addHost(f"{kind}.left", kind)) for kind in nats}
     right = {kind: deployment.addPeer(built.addHost(f"{kind}.right", kind)) for kind in nats}
@@ -172,10 +171,10 @@ def _addPeers(
         (caller, callee, left[caller], right[callee])
         for caller, callee in combinations_with_replacement(nats, 2)
     ]
-    if neighbours:
-        host = built.addHost("lan.left", "port-restricted")
-        other = built.addNeighbour("lan.right", host)
-        pairs.append((LAN, LAN, deployment.addPeer(host), deployment.addPeer(other)))
+    for lan in lans:
+        host = built.addHost(f"{lan}.left", "port-restricted", hairpins=lan == "hairpin")
+        other = built.addNeighbour(f"{lan}.right", host)
+        pairs.append((lan, lan, deployment.addPeer(host), deployment.addPeer(other)))
     return pairs
 
 

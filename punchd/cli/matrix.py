@@ -31,6 +31,12 @@ NO_PATH_COLOUR: Final = "#d9d9d9"
 
 NO_PATH: Final = "no path"
 
+#: What stands for two neighbours among the kinds of NAT.
+LANS: Final = {
+    "lan": "Two peers on one LAN",
+    "hairpin": "Two peers on one LAN, whose router turns back what is for itself",
+}
+
 # Letters that stand for a strategy where there is little room.
 _MARK: Final = 4
 
@@ -70,13 +76,14 @@ class Matrix:
     @ivar titles: the kinds' titles by their names, in the order of rows and columns.
     @ivar cells: for pairs of kinds, the caller's never after the callee's in that order.
     @ivar roundTrip: seconds that TCP takes to connect two public hosts.
-    @ivar neighbours: two peers on one LAN, if that was tried.
+    @ivar neighbours: two peers on one LAN, of each sort of LAN that was tried, whose name stands in
+        place of a kind's.
     """
 
     titles: dict[str, str]
     cells: Sequence[Cell]
     roundTrip: float
-    neighbours: Cell | None = None
+    neighbours: Sequence[Cell] = ()
     _byPair: dict[tuple[str, str], Cell] = field(init=False, repr=False)
 
     @_byPair.default
@@ -94,7 +101,7 @@ class Matrix:
         """
         The cells, and the neighbours'.
         """
-        return [*self.cells, *([] if self.neighbours is None else [self.neighbours])]
+        return [*self.cells, *self.neighbours]
 
     def times(self, cell: Cell) -> float | None:
         """
@@ -116,6 +123,12 @@ class Matrix:
         The strategy and the time it took, or that there is no path.
         """
         return f"{cell.label} {self.timesText(cell)}".rstrip()
+
+    def neighboursText(self, cell: Cell) -> str:
+        """
+        What came of two peers on one LAN.
+        """
+        return f"{LANS[cell.caller]}: {self.inWords(cell)}"
 
     def labels(self) -> Iterator[tuple[str, str, str]]:
         """
@@ -160,7 +173,7 @@ class Matrix:
             "roundTrip": round(self.roundTrip, 6),
             "kinds": [{"name": name, "title": title} for name, title in self.titles.items()],
             "pairs": [self._cellToJSON(cell) for cell in self.cells],
-            "lan": None if self.neighbours is None else self._cellToJSON(self.neighbours),
+            "neighbours": [self._cellToJSON(cell) for cell in self.neighbours],
         }
 
     def _cellToJSON(self, cell: Cell) -> dict[str, Any]:
@@ -198,8 +211,7 @@ def render(matrix: Matrix) -> RenderableType:
         Text.assemble((f"{_mark(label):{_MARK}}  ", colour), f"{label}: {told}")
         for label, colour, told in matrix.labels()
     ]
-    if matrix.neighbours is not None:
-        lines.append(Text(f"Two peers on one LAN: {matrix.inWords(matrix.neighbours)}"))
+    lines += [Text(matrix.neighboursText(cell)) for cell in matrix.neighbours]
     return Group(table, Text(), *lines, Text(matrix.summary()))
 
 

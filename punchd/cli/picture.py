@@ -36,7 +36,7 @@ def picture(matrix: Matrix) -> str:
     The matrix, a cell for each pair; pointing at one shows all that is known of it.
     """
     count = len(matrix.titles)
-    legend = len(matrix.colours()) + (matrix.neighbours is not None)
+    legend = len(matrix.colours()) + len(matrix.neighbours)
     left, top = _MARGIN + _ROW_TITLES, _HEAD + _COLUMN_TITLES
     # The last column's title leans out to the right.
     width = max(left + count * _WIDTH + _COLUMN_TITLES // 2, _LEAST_WIDTH)
@@ -49,6 +49,7 @@ def picture(matrix: Matrix) -> str:
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         _text(_MARGIN, 34, "title", "NAT × NAT: who gets a direct TCP connection"),
         _text(_MARGIN, 56, "told", f"{matrix.summary()}, the round trip between any two sites"),
+        _text(left - 10, top - 10, "told", "caller ↓  callee →", ' text-anchor="end"'),
         *_titles(matrix, left, top),
         *_cells(matrix, left, top),
         *_legend(matrix, top + count * _HEIGHT + 2 * _MARGIN),
@@ -106,6 +107,6 @@ def _legend(matrix: Matrix, top: int) -> Iterator[str]:
         )
         yield _text(_MARGIN + 36, y, "told", f"{label}: {told}")
         y += _LEGEND_LINE
-    if matrix.neighbours is not None:
-        told = f"Two peers on one LAN: {matrix.inWords(matrix.neighbours)}"
-        yield _text(_MARGIN + 36, y, "told", told)
+    for cell in matrix.neighbours:
+        yield _text(_MARGIN + 36, y, "told", matrix.neighboursText(cell))
+        y += _LEGEND_LINE

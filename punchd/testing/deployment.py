@@ -51,7 +51,23 @@ class ServerProcess(Daemon):
         self._options = tuple(options)
 
     def arguments(self) -> list[str]:
-        return ["punchd-server", "--host", self.host.address, *self._options]
+        return ["punchd-server", "--host", self.host.address, *self._assists(), *self._options]
+
+    def _assists(self) -> list[str]:
+        """
+        On a host with several addresses, the assist service listens at each of the first two: so it
+        can tell more of NATs.
+        """
+        addresses = self.host.addresses[:2]
+        if len(addresses) < 2 or "--assist" in self._options:
+            return []
+        ports = (7762, 7763)
+        return [
+            word
+            for address in addresses
+            for port in ports
+            for word in ("--assist", f"tcp:{port}:interface={address}")
+        ]
 
     def isReady(self) -> bool:
         return "join address: " in self.said()
@@ -113,6 +129,12 @@ class PeerProcess(Daemon):
         """
         servers = (self.status() or {}).get("servers", [])
         return any(server["connected"] and server["nat"] for server in servers)
+
+    def knowsNat(self) -> bool:
+        """
+        Whether it has found out all that can be known of its NAT.
+        """
+        return bool((ask(self.state, "nat", again="no") or {}).get("complete"))
 
     def status(self) -> dict[str, Any] | None:
         """
@@ -316,6 +338,15 @@ class Deployment:
         with ThreadPoolExecutor(_STARTING) as pool:
             for _ in pool.map(startOne, waiting):
                 pass
+
+    def awaitKnown(self, timeout: float = 20.0) -> None:
+        """
+        Wait until every peer knows all that can be known of its NAT.
+
+        @raise DeploymentError: when it takes longer than C{timeout}, in seconds.
+        """
+        for peer in self.peers.values():
+            peer.waitFor(peer.knowsNat, "sure of its NAT", timeout)
 
     def logged(self, since: Mapping[str, int] | None = None) -> str:
         """

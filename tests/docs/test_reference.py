@@ -2,7 +2,9 @@
 The reference leaves nothing out.
 """
 
+import json
 import re
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +100,14 @@ def test_theRulesOfTheLabAreThoseThatAreShown() -> None:
         assert " ".join(beginning.split()) in real, rule
 
 
-def test_theTableOfPairsIsWhatTheLabsTestsFind() -> None:
-    rows = (DOCS / "reference/pairs.txt").read_text("utf-8").partition(":stub-columns: 1\n")[2]
-    table = [
-        [cell.strip() for cell in row.split("     - ")]
-        for row in rows.split("   * - ")
-        if row.strip()
-    ]
-    kinds = list(KINDS)
-    assert [row[0] for row in table[1:]] == [
-        f"{number} ``{kind}``" for number, kind in enumerate(kinds, 1)
-    ]
-    for caller, row in zip(kinds, table[1:], strict=True):
-        for callee, mark in zip(kinds, row[1:], strict=True):
-            by = {"●": {"simultaneous"}, "○": {"sequential"}, "·": set()}[mark]
-            assert by == (expected(caller, callee) if isDirect(caller, callee) else set())
+def test_thePairsAreThoseThatTheLabsTestsFind() -> None:
+    found = json.loads((DOCS / "reference/matrix.json").read_text("utf-8"))
+    assert [kind["name"] for kind in found["kinds"]] == list(KINDS)
+    pairs = {(cell["caller"], cell["callee"]): cell["strategy"] for cell in found["pairs"]}
+    assert set(pairs) == set(combinations_with_replacement(KINDS, 2))
+    for pair, strategy in pairs.items():
+        if isDirect(*pair):
+            assert strategy in expected(*pair)
+        else:
+            assert strategy is None
+    assert {cell["strategy"] for cell in found["neighbours"]} == {"lan"}

@@ -49,7 +49,14 @@ class Shown:
 def shown() -> Iterator[Shown]:
     with tempfile.TemporaryDirectory() as folder:
         svg = Path(folder) / "matrix.svg"
-        arguments = ["lab", "--kinds", ",".join([*KINDS, "lan"]), "--delay", "10", "--json"]
+        arguments = [
+            "lab",
+            "--kinds",
+            ",".join([*KINDS, "lan", "hairpin"]),
+            "--delay",
+            "10",
+            "--json",
+        ]
         process = subprocess.Popen(
             [program("punchd"), *arguments, "--svg", svg],
             stdout=subprocess.PIPE,
@@ -100,7 +107,8 @@ def test_whatCannotConnectSaysWhy(shown: Shown) -> None:
 
 
 def test_theNeighboursAreThere(shown: Shown) -> None:
-    assert shown.facts["lan"]["strategy"] == "lan"
+    found = {each["caller"]: each["strategy"] for each in shown.facts["neighbours"]}
+    assert found == {"lan": "lan", "hairpin": "lan"}
 
 
 def test_thePictureHasACellForEachPair(shown: Shown) -> None:

@@ -29,7 +29,7 @@ def makeMatrix(neighbours: bool = True) -> Matrix:
             Cell("random", "random", reason="no direct path: nobody answered"),
         ],
         roundTrip=0.05,
-        neighbours=Cell("lan", "lan", "lan", 0.055, 0.06) if neighbours else None,
+        neighbours=[Cell("lan", "lan", "lan", 0.055, 0.06)] if neighbours else [],
     )
 
 
@@ -103,8 +103,9 @@ def test_jsonHasSecondsAndRoundTrips() -> None:
 
 
 def test_jsonHasTheNeighbours() -> None:
-    assert makeMatrix().toJSON()["lan"]["strategy"] == "lan"
-    assert makeMatrix(neighbours=False).toJSON()["lan"] is None
+    [cell] = makeMatrix().toJSON()["neighbours"]
+    assert cell["strategy"] == "lan"
+    assert makeMatrix(neighbours=False).toJSON()["neighbours"] == []
 
 
 def test_theTable() -> None:

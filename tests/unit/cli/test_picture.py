@@ -19,7 +19,7 @@ MATRIX = Matrix(
         Cell("random", "random", reason='nobody "answered" & <all> was lost'),
     ],
     roundTrip=0.05,
-    neighbours=Cell("lan", "lan", "lan", 0.055),
+    neighbours=[Cell("lan", "lan", "lan", 0.055)],
 )
 
 
