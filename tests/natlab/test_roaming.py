@@ -1,0 +1,103 @@
+"""
+A laptop that changes its network while it punches, and after it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import attrs
+import pytest
+
+from punchd.testing.deployment import Deployment, PeerProcess
+from punchd.testing.natlab import Host, NatLab
+
+DELAY: Final = 0.1
+"""Seconds between two sites, one way: long enough for something to happen in the middle."""
+
+ENDED: Final = 10.0
+"""Seconds in which a person has an answer, whatever it is."""
+
+BACK: Final = 5.0
+"""Seconds in which a peer that has another address is at its server again."""
+
+
+@attrs.define
+class Laptop:
+    """
+    A peer whose address changes, and one that stays where it is.
+    """
+
+    peer: PeerProcess
+    friend: PeerProcess
+    moves: int = 0
+
+    def move(self) -> None:
+        """
+        Get another address, as in another network.
+        """
+        host: Host = self.peer.host
+        assert host.router is not None
+        net = host.address.rpartition(".")[0]
+        old = host.address if self.moves == 0 else f"{net}.{100 + self.moves}"
+        self.moves += 1
+        for command in (
+            ["ip", "addr", "del", f"{old}/24", "dev", "eth0"],
+            ["ip", "addr", "add", f"{net}.{100 + self.moves}/24", "dev", "eth0"],
+            ["ip", "route", "replace", "default", "via", host.router.gateway],
+        ):
+            host.run(command, check=True)
+
+    def awaitBack(self, mark: int) -> None:
+        """
+        Wait until it has noticed, and its server knows it again.
+
+        @param mark: how much it had logged before the move.
+        """
+        self.peer.waitFor(lambda: "connecting anew" in self.peer.said(mark), "aware", BACK)
+        self.peer.awaitConnected(timeout=BACK)
+
+
+@pytest.fixture(scope="module")
+def laptop() -> Iterator[Laptop]:
+    with (
+        NatLab(delay=DELAY) as lab,
+        Deployment(lab.addPublic("server", addresses=2)) as deployment,
+    ):
+        peer = deployment.addPeer(lab.addHost("laptop", "port-restricted"))
+        friend = deployment.addPeer(lab.addHost("friend", "reset"))
+        deployment.acquaint()
+        deployment.start()
+        yield Laptop(peer, friend)
+
+
+def test_afterAChangeOfNetworksPeersMeetAgain(laptop: Laptop) -> None:
+    assert laptop.peer.ping(laptop.friend)["path"] == "direct"
+    mark = laptop.peer.logged
+    laptop.move()
+    laptop.awaitBack(mark)
+    assert laptop.peer.ping(laptop.friend)["path"] == "direct"
+    assert laptop.friend.ping(laptop.peer)["path"] == "direct"
+
+
+@pytest.mark.parametrize("after", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("calls", [True, False], ids=["calls", "isCalled"])
+def test_aChangeInTheMiddleOfAPunchEndsIt(laptop: Laptop, calls: bool, after: float) -> None:
+    """
+    Whoever asked has an answer, and the next introduction is as good as ever.
+    """
+    pair = (laptop.peer, laptop.friend) if calls else (laptop.friend, laptop.peer)
+    mark = laptop.peer.logged
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(pair[0].ping, pair[1])
+        time.sleep(after)
+        laptop.move()
+        facts = asking.result()
+    assert time.monotonic() - began < ENDED
+    assert (facts["path"] == "direct") is (facts["reason"] is None)
+    laptop.awaitBack(mark)
+    assert pair[0].ping(pair[1])["path"] == "direct"
