@@ -69,6 +69,17 @@ def test_aMappedAddressLeadsBackInside(hairpinning: Site) -> None:
     assert hairpinning.one.dial(0, mapped, PATIENCE) == "connected"
 
 
+def test_aRouterThatIsRenumberedStillTurnsBack(lab: NatLab, server: Agent) -> None:
+    name = "port-restricted-renumbered"
+    one = lab.addHost(name, "port-restricted", hairpins=True)
+    found = Site(server, Agent(one), Agent(lab.addNeighbour(f"{name}-2", one)))
+    new = lab.renumber(one)
+    mapped = found.mapped(found.two, 40010)
+    assert mapped[0] == new
+    found.two.serve(40010)
+    assert found.one.dial(0, mapped, PATIENCE) == "connected"
+
+
 def test_whoDialsIsSeenUnderItsOwnMapping(hairpinning: Site) -> None:
     """
     As from outside (RFC 5382, REQ-8): not under its private address.

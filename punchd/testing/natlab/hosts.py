@@ -71,9 +71,11 @@ class Router(Machine):
     @ivar gateway: Its address on the LAN.
     @ivar upstream: The next router outwards, behind a carrier's NAT.
     @ivar lender: What lends ports there, if it does.
+    @ivar hairpins: Whether it turns back inside what is for its own address.
     """
 
     lender: Lender | None = None
+    hairpins: bool = False
 
     def __init__(
         self,

@@ -248,7 +248,7 @@ class NatLab:
             ],
             router.namespace,
         )
-        rules = "delete table ip nat_kind\n" + ruleset(router.kind, new)
+        rules = "delete table ip nat_kind\n" + ruleset(router.kind, new, hairpins=router.hairpins)
         router.run(["nft", "-f", "-"], input=rules)
         ip([f"route replace {site.publicLan}.0/24 via {new}"], self._core)
         self._place(site, (new,))
@@ -359,6 +359,7 @@ class NatLab:
             upstream = Router(
                 own, namespace, kind=layer, outside=address, gateway=inner, upstream=upstream
             )
+            upstream.hairpins = hairpins
             self._machines[own] = upstream
         assert upstream is not None
         if site.ipv6:
