@@ -43,6 +43,9 @@ WRITE_DELAY = 10.0
 # What is not of ours is not read: each entry takes a few hundred bytes.
 _LARGEST_FILE = 1 << 20
 
+# What reading a file may raise that this version has not written; C{1e999} is a number to JSON.
+_BROKEN = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+
 
 @frozen
 class Lesson:
@@ -118,7 +121,7 @@ class Experience:
             return cls(folder, clock, now)
         try:
             lessons, kinds = _parse(content)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except _BROKEN as error:
             _log.warn(
                 "begins without experience: {path} is not what this version writes ({error!r:.80})",
                 path=str(folder.file(_FILE)),

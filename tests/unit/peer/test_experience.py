@@ -216,6 +216,8 @@ def test_afterItsEndNothingIsLeftToDo(learner: Learner) -> None:
         b'{"version": 2}',
         b'{"version": 1, "pairs": {"x": 1}, "peers": {}}',
         b'{"version": 1, "pairs": {"x": {"worked": 1, "failures": [], "failedAt": 0}}}',
+        b'{"version": 1, "pairs": {"x": {"worked": null, "failures": {"a": 1e999}, "failedAt": 0}},'
+        b' "peers": {}}',
         b"\xff\xfe",
         b" " * (1 << 21),
     ],
