@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -79,6 +80,13 @@ class Touch(Protocol):
             self._stop()
             self.observed.errback(Failure(error))
 
+    def cancel(self) -> None:
+        """
+        Nobody wants the answer any more, if there was none yet.
+        """
+        if self._deadline is not None:
+            self.observed.cancel()
+
     def _stop(self) -> None:
         self._stopWaiting()
         self.close()
@@ -116,6 +124,9 @@ async def touch(clock: IReactorTime, port: HeldPort, remote: Address, question: 
     asking.connecting = port.to(remote).connect(factory)
     try:
         await asking.connecting
+    except (CancelledError, ConnectingCancelledError):
+        # By whoever waits for this, or at the deadline, which tells so itself.
+        asking.cancel()
     except Exception as error:  # every way in which connecting can fail
         asking.fail(Unreachable(f"the assist service cannot be reached: {error}"))
     observed = await asking.observed

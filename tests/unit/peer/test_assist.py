@@ -7,9 +7,11 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from punchd.errors import (
@@ -191,6 +193,25 @@ def test_cancellingWhileConnectingLeavesNothing() -> None:
     port.running.cancel()
     assert port.port.dials[0].isCancelled
     assert port.clock.getDelayedCalls() == []
+    (error,) = port.results
+    assert isinstance(error, CancelledError)
+
+
+def test_cancellingARealConnectionIsNotAFailureOfTheService() -> None:
+    """
+    Twisted's endpoints say in their own way that they were cancelled.
+    """
+    reactor: Any = MemoryReactorClock()
+    port = HeldPort.take(reactor, Factory())
+    running = Deferred.fromCoroutine(touch(reactor, port, THERE, QUESTION))
+    results: list[Any] = []
+    running.addErrback(lambda failure: results.append(failure.value))
+    running.cancel()
+    (error,) = results
+    assert isinstance(error, CancelledError)
+    assert reactor.connectors[0].stoppedConnecting
+    assert reactor.getDelayedCalls() == []
+    port.close()
 
 
 def test_cancellingWhileWaitingBreaksTheConnection() -> None:
