@@ -34,6 +34,17 @@ class Allowance:
         self._left -= 1
         return True
 
+    def takeUpTo(self, wanted: int) -> int:
+        """
+        Use the allowance C{wanted} times, or as often as there is some left.
+
+        @return: how often.
+        """
+        self._refill()
+        taken = min(wanted, int(self._left))
+        self._left -= taken
+        return taken
+
     @property
     def isFull(self) -> bool:
         """

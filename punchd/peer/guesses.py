@@ -10,9 +10,10 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime
 
 from punchd.net.held import HeldPort
+from punchd.net.pacing import Allowance
 from punchd.net.spraying import Spray
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.outcomes import Result, Try, Way, showWhere
@@ -24,6 +25,11 @@ MOST_GUESSES = 2000
 #: Sockets that wait for an answer to a guess at a time, those of all introductions together: a NAT
 #: in front of us holds a session for each, and home routers have room for a thousand or two.
 MOST_HALF_OPEN = 512
+
+#: What all introductions of a peer may spend in the long run, in shares of what one may: so many
+#: ones at once, and one every so many seconds. A server decides when a peer guesses, and where.
+AT_ONCE = 10
+SECONDS_FOR_ONE = 10.0
 
 #: The least port that is guessed: those below belong to well-known services (RFC 6335, 6), and no
 #: NAT gives them out for others.
@@ -45,7 +51,21 @@ class Guesses:
     """
 
     most: int = MOST_GUESSES
+    _pace: Allowance | None = None
     halfOpen: int = field(default=0, init=False)
+
+    @classmethod
+    def of(cls, clock: IReactorTime, most: int) -> Guesses:
+        """
+        Those of a peer that lives by C{clock}.
+        """
+        return cls(most, Allowance(clock, most / SECONDS_FOR_ONE, float(most * AT_ONCE)))
+
+    def paced(self, wanted: int) -> int:
+        """
+        How many of C{wanted} guesses may be made now, whichever introduction they are for.
+        """
+        return wanted if self._pace is None else self._pace.takeUpTo(wanted)
 
 
 @define(eq=False)
@@ -66,6 +86,7 @@ class Allotment:
         for each.
         """
         granted = max(0, min(wanted, self.left, MOST_HALF_OPEN - self._guesses.halfOpen))
+        granted = self._guesses.paced(granted)
         self.left -= granted
         self._guesses.halfOpen += granted
         return granted

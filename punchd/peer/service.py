@@ -125,7 +125,7 @@ class PunchdPeer(Service):
             name,
             offer,
             Experience.inFolder(folder, reactor, now),
-            Guesses(guesses),
+            Guesses.of(reactor, guesses),
         )
         self._exposures = Exposures(dict(exposures or {}), self._policy)
         arrivals = Arrivals(reactor, self.punches.find)

@@ -17,7 +17,7 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from punchd.errors import Refused, Unreachable
@@ -39,8 +39,10 @@ MOST_DIALLING = 512
 #: Seconds until a SYN without an answer is taken for dropped. The kernel has repeated it by then.
 PATIENCE = 2.0
 
-#: Seconds until who listens at a leased address must have answered the challenge.
-PROOF_PATIENCE = 4.0
+#: Seconds until who listens at a leased address must have answered the challenge; and until a peer
+#: hears that nobody has, however soon that was clear: what others behind its NAT do at their ports
+#: is none of its business.
+PROOF_PATIENCE = 2.0
 
 _Result = TypeVar("_Result")
 
@@ -58,16 +60,26 @@ class Probing(Typing):
         """
 
 
+def isGlobal(address: Address) -> bool:
+    """
+    Whether C{address} can be reached from everywhere.
+    """
+    return scopeOf(address) is Scope.GLOBAL
+
+
 @define(eq=False)
 class Dialling:
     """
     All that a server dials. Made and stopped by it.
+
+    @ivar _isProvable: whether an address can be one that a router has leased.
     """
 
     # IReactorTCP and IReactorTime.
     _reactor: Any
     _entropy: Callable[[int], bytes]
     _prober: Probing
+    _isProvable: Callable[[Address], bool] = isGlobal
     _pending: set[Deferred[Any]] = field(factory=set, init=False)
 
     def dialBack(self, session: Session, remote: Address, here: str) -> Deferred[Answer]:
@@ -92,8 +104,8 @@ class Dialling:
         if not 0 < port < 65536:
             raise Refused(f"{port} is no port")
         remote = makeAddress(session.observed.host, port)
-        if scopeOf(remote) is Scope.NEVER:
-            raise Refused("that is no address to dial")
+        if not self._isProvable(remote):
+            raise Refused("that is no address on the Internet, which a router could have leased")
         self._take(session)
         asking = _Proving(
             self._reactor, secret, Challenge.make(secret, self._entropy(NONCE_LENGTH))
@@ -180,15 +192,16 @@ class _Proving(Protocol):
         """
         It could not connect.
         """
-        self._settle(False)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._settle(False)
+        # The deadline settles it.
 
     def _settle(self, isProven: bool) -> None:
-        if not self._isOver:
+        if self._isOver:
+            return
+        if isProven or not self._deadline.active():
             self._close()
             self.proven.callback(isProven)
+        else:
+            self.transport.abortConnection()
 
     def _close(self) -> None:
         self._isOver = True

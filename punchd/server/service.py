@@ -29,7 +29,7 @@ from punchd.observers import LoggingObserver
 from punchd.plugin import registryMakers
 from punchd.server.assist import AssistGate
 from punchd.server.conversation import Exchange
-from punchd.server.dialling import Dialling
+from punchd.server.dialling import Dialling, isGlobal
 from punchd.server.gate import Gate
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints, Strangers
@@ -111,6 +111,7 @@ class PunchdServer(Service):
         credentials: Credentials | None = None,
         observer: IObserver | None = None,
         makeStrangers: Callable[[IReactorTime], Strangers] = Strangers,
+        isProvable: Callable[[Address], bool] = isGlobal,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """
@@ -118,6 +119,7 @@ class PunchdServer(Service):
         @param credentials: by default, they are made from the key in C{folder}.
         @param observer: by default, happenings go to the log.
         @param makeStrangers: what each service lets strangers do.
+        @param isProvable: whether an address can be one that a router has leased to a peer.
         @raise ConfigurationError: when the folder or a host cannot be used.
         """
         clock: IReactorTime = reactor
@@ -134,7 +136,7 @@ class PunchdServer(Service):
         population = Population()
         self._introductions = Introductions(clock, entropy, population, watching)
         self._observations = Observations(clock, entropy)
-        self._dialling = Dialling(reactor, entropy, Prober(reactor))
+        self._dialling = Dialling(reactor, entropy, Prober(reactor), isProvable)
         self._exchange = Exchange(
             clock,
             registry,

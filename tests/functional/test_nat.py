@@ -50,6 +50,8 @@ async def serverAt(inside: Inside, *hosts: str) -> PunchdServer:
         assistEndpoints=[TCP4ServerEndpoint(reactor, 0, interface=host) for host in hosts],
         registry=MemoryRegistry(),
         observer=Watcher(),
+        # Here everybody is at a loopback address.
+        isProvable=lambda address: True,
     )
     await server.listen()
     server.startService()

@@ -13,7 +13,14 @@ from twisted.internet.task import Clock
 from punchd.interfaces import IAttempt
 from punchd.net.held import HeldPort
 from punchd.peer.attempts import SPRAY_PATIENCE
-from punchd.peer.guesses import MOST_GUESSES, MOST_HALF_OPEN, Allotment, Guesses
+from punchd.peer.guesses import (
+    AT_ONCE,
+    MOST_GUESSES,
+    MOST_HALF_OPEN,
+    SECONDS_FOR_ONE,
+    Allotment,
+    Guesses,
+)
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.outcomes import Outcome, Result
 from punchd.values.plans import Plan, PlannedAttempt
@@ -283,3 +290,21 @@ def test_aGuessThatProvesNothingIsCounted() -> None:
         Result.TIMED_OUT: 2,
     }
     spraying.end()
+
+
+def test_inTheLongRunAllIntroductionsTogetherArePaced() -> None:
+    clock = Clock()
+    guesses = Guesses.of(clock, 100)
+
+    def spend() -> int:
+        allotment = Allotment(guesses)
+        taken = allotment.take(100)
+        for _ in range(taken):
+            allotment.ended()
+        return taken
+
+    assert [spend() for _ in range(AT_ONCE + 1)] == [100] * AT_ONCE + [0]
+    clock.advance(SECONDS_FOR_ONE / 2)
+    assert spend() == 50
+    clock.advance(10 * SECONDS_FOR_ONE * AT_ONCE)
+    assert sum(spend() for _ in range(2 * AT_ONCE)) == 100 * AT_ONCE

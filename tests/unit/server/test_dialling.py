@@ -121,6 +121,18 @@ def test_whatIsNoPortIsNotDialled(port: int) -> None:
     assert world.clock.tcpClients == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "172.17.0.1", "169.254.169.254", "::1", "fd00::1"])
+def test_nothingIsDialledButWhatEverybodyCanReach(host: str) -> None:
+    """
+    A server that sees its peers through a forwarder of its own network must not dial into that.
+    """
+    world = World()
+    session = makeSession(world.clock, 2, observed=makeAddress(host, 4000))
+    with pytest.raises(Refused):
+        world.dialling.prove(session, 4000, SECRET)
+    assert world.clock.tcpClients == []
+
+
 def mapped(port: int) -> Address:
     return makeAddress(public(1).host, port)
 
@@ -147,8 +159,11 @@ def test_whoSaysAnythingElseDoesNot(said: bytes) -> None:
     results = world.prove()
     protocol, transport = world.connect()
     protocol.dataReceived(said)
-    assert results == [False]
     assert transport.isAborted
+    # Nobody shall learn from the time what others do at their ports.
+    assert results == []
+    world.clock.advance(PROOF_PATIENCE)
+    assert results == [False]
     assert world.session.proven == frozenset()
 
 
@@ -158,6 +173,7 @@ def test_anEchoProvesNothing() -> None:
     protocol, transport = world.connect()
     assert len(transport.sent) == CHALLENGE_LENGTH
     protocol.dataReceived(transport.sent)
+    world.clock.advance(PROOF_PATIENCE)
     assert results == [False]
 
 
@@ -175,6 +191,8 @@ def test_whoCannotBeReachedHasNothing() -> None:
     results = world.prove()
     factory: Any = world.clock.tcpClients[0][2]
     factory.clientConnectionFailed(None, lost())
+    assert results == []
+    world.clock.advance(PROOF_PATIENCE)
     assert results == [False]
     assert world.clock.getDelayedCalls() == []
 
