@@ -15,12 +15,14 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from punchd.errors import Unreachable
+from punchd.errors import Refused, Unreachable
+from punchd.nat.discovery import Surroundings
 from punchd.net.held import HeldPort
 from punchd.net.probing import Prober
 from punchd.peer.assist import Touch, touch
 from punchd.peer.conversation import inTime
-from punchd.values.addresses import Address
+from punchd.values.addresses import Address, showAddress
+from punchd.values.parties import LocalAddressPolicy
 from punchd.values.probes import Answer, Finding
 from punchd.wire.commands import DialBack, Tokens
 from punchd.wire.observing import MASK_LENGTH, Question
@@ -55,7 +57,6 @@ class Instruments:
     Made for one discovery; see L{punchd.nat.discovery.Instruments}.
 
     @ivar _ask: asks the server.
-    @ivar _assists: its assist services that can be used, by their places among all.
     @ivar _interface: see L{HeldPort}.
     """
 
@@ -63,7 +64,7 @@ class Instruments:
     _reactor: Any
     _entropy: Callable[[int], bytes]
     _ask: Callable[..., Deferred[dict[str, Any]]]
-    _assists: dict[int, Address]
+    _around: Surroundings
     _interface: str = ""
     _probes: list[_Probe] = field(factory=list, init=False)
     _tokens: list[bytes] = field(factory=list, init=False)
@@ -86,7 +87,7 @@ class Instruments:
         if not self._tokens:
             raise Unreachable("the server gives too few tokens for its assist service")
         question = Question(self._tokens.pop(0), self._entropy(MASK_LENGTH))
-        touched = await touch(self._reactor, probe.port, self._assists[assist], question)
+        touched = await touch(self._reactor, probe.port, self._around.assists[assist], question)
         probe.touches.append(touched)
         observed = touched.observedAddress
         if self._isClosed or observed is None:
@@ -98,7 +99,7 @@ class Instruments:
         return Deferred.fromCoroutine(self._beDialled(port, source, listening))
 
     async def _beDialled(self, port: int, source: int, listening: bool) -> tuple[Answer, bool]:
-        probe, host = self._find(port), self._assists[source].host
+        probe, host = self._find(port), self._around.assists[source].host
         if probe.port.token is None:
             raise Unreachable("the server has not seen this port")
         if listening:
@@ -117,6 +118,8 @@ class Instruments:
         where = [probe.port.observed for probe in pair if probe.port.observed is not None]
         if len(where) < len(pair):
             raise Unreachable("the server has not seen this port")
+        for remote in where:
+            self._checkOwn(remote)
         factory = _Visitors(self._entropy(_NONCE_LENGTH))
         met: Deferred[bool] = Deferred()
         left = len(pair)
@@ -150,10 +153,24 @@ class Instruments:
                 dialling.cancel()
             factory.abort()
 
+    def _checkOwn(self, remote: Address) -> None:
+        """
+        An assist service may say that it sees us anywhere; we dial only where the server does.
+
+        @raise Refused: when that is somewhere else.
+        """
+        observed = self._around.observed
+        isAllowed = LocalAddressPolicy(observed).allowsReflexive(remote)
+        if remote.host != observed.host or not isAllowed:
+            raise Refused(
+                f"an assist service says that it sees us as {showAddress(remote)}, which is no "
+                f"address of ours to the server; it sees {observed.host}"
+            )
+
     def passOn(self, hops: int) -> Deferred[Finding]:
         if self._isClosed:
             return fail(_closed())
-        remote = next(iter(self._assists.values()))
+        remote = next(iter(self._around.assists.values()))
         return Prober(self._reactor).probe(remote, patience=PATIENCE, hops=hops)
 
     async def close(self) -> None:

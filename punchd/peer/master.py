@@ -283,9 +283,7 @@ class MasterClient(Service):
         return Surroundings(assists, own, self._connected()[1].observed)
 
     def _instruments(self, around: Surroundings) -> Instruments:
-        return Instruments(
-            self._reactor, self.entropy, self.ask, around.assists, self.port.interface
-        )
+        return Instruments(self._reactor, self.entropy, self.ask, around, self.port.interface)
 
     # Ports.
 

@@ -9,29 +9,34 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 
 from punchd.errors import Refused, Unreachable
 from punchd.peer.conversation import ANSWER_PATIENCE
-from punchd.peer.instruments import GRACE, Instruments
+from punchd.peer.instruments import GRACE, PATIENCE, Instruments
+from punchd.values.addresses import makeAddress
 from punchd.values.probes import Answer
-from tests.unit.nat.pretending import ASSISTS
+from tests.unit.nat.pretending import OUTSIDE, around
 
 
 @define(eq=False)
 class World:
     """
     Instruments, and a server that answers when told.
+
+    @ivar observed: the host that the server sees.
     """
 
-    clock: Clock = field(factory=Clock)
+    observed: str = OUTSIDE
+    clock: Any = field(factory=MemoryReactorClock)
     asked: list[Deferred[Any]] = field(factory=list)
     instruments: Instruments = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.instruments = Instruments(self.clock, bytes, self._ask, ASSISTS)
+        surroundings = evolve(around(), observed=makeAddress(self.observed, 40000))
+        self.instruments = Instruments(self.clock, bytes, self._ask, surroundings)
 
     def _ask(self, command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
         self.asked.append(Deferred())
@@ -122,6 +127,41 @@ def test_whatNobodyHasSeenIsNotDialled(world: World) -> None:
         [problem] = world.begin(work)
         assert isinstance(problem, Unreachable)
     assert len(world.asked) == 1
+    world.end()
+
+
+def reachOwn(world: World, host: str, other: str) -> list[Any]:
+    """
+    Two ports dial each other where assist services say to have seen them.
+    """
+    world.prepare(0)
+    for place, where in enumerate((host, other)):
+        world.instruments._find(place).port.observed = makeAddress(where, 7000 + place)
+    return world.begin(world.instruments.reachOwn(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("observed", "host"),
+    [
+        (OUTSIDE, "127.0.0.1"),
+        (OUTSIDE, "192.168.1.1"),
+        (OUTSIDE, "203.0.113.80"),
+        ("169.254.0.1", "169.254.0.1"),
+    ],
+)
+def test_whatAnAssistServiceMakesUpIsNotDialled(observed: str, host: str) -> None:
+    world = World(observed)
+    [problem] = reachOwn(world, observed, host)
+    assert isinstance(problem, Refused)
+    assert world.clock.tcpClients == []
+    world.end()
+
+
+def test_whereTheServerSeesUsWeDial(world: World) -> None:
+    results = reachOwn(world, OUTSIDE, OUTSIDE)
+    assert [client[:2] for client in world.clock.tcpClients] == [(OUTSIDE, 7001), (OUTSIDE, 7000)]
+    world.clock.advance(PATIENCE)
+    assert results == [False]
     world.end()
 
 
