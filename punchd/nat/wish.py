@@ -71,12 +71,15 @@ class Wish:
     _asked: tuple[IPortMapper, int] | None = field(default=None, init=False)
     _last: int = field(default=0, init=False)
     _doubted: tuple[Lease, frozenset[str]] | None = field(default=None, init=False)
+    _isDropped: bool = field(default=False, init=False)
 
     def make(self) -> None:
         """
         Make the lease, or renew it, now.
         """
         self._stopTimer()
+        if self._isDropped:
+            return
         if self._making is not None:
             self._again = True
             return
@@ -98,6 +101,8 @@ class Wish:
             try:
                 lease = await self._obtain(mapper)
             except PunchdError as error:
+                if self._isDropped:
+                    return
                 problems.append(f"{mapper.name}: {error}")
                 if isinstance(error, Unreachable) and self._stillLives(mapper):
                     # A question may be lost; what the router has lent, it has lent.
@@ -240,6 +245,7 @@ class Wish:
         """
         Nobody wants it any more. Fires when the router has it back, or does not answer.
         """
+        self._isDropped = True
         self._leases.unwant(self)
         lease, mapper = self.lease, self._mapper
         self._changed = lambda: None
@@ -265,6 +271,8 @@ class Wish:
 
     def _startTimer(self, seconds: float) -> None:
         self._stopTimer()
+        if self._isDropped:
+            return
         self._timer = self._leases.clock.callLater(seconds, self._timeCame)
 
     def _timeCame(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 from attrs import define, field
 from twisted.internet import reactor as globalReactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface.verify import verifyObject
@@ -21,6 +21,7 @@ from zope.interface.verify import verifyObject
 from punchd.errors import PortTaken, PunchdError, Refused, Unreachable
 from punchd.interfaces import IPortMapper
 from punchd.nat.gateway import Gateway
+from punchd.nat.mapping import http
 from punchd.nat.mapping.igd import LONGEST_DOCUMENT
 from punchd.nat.mapping.upnp import UPnP
 from punchd.values.addresses import makeAddress
@@ -38,6 +39,8 @@ class Router(Resource):
 
     @ivar table: for whom each port is.
     @ivar faults: codes by action, in the order in which they are to be given.
+    @ivar stalls: whether descriptions end in their midst.
+    @ivar asking: fires when a description that does not come is asked for.
     @ivar overwrites: whether it lends anything to anybody.
     """
 
@@ -47,6 +50,8 @@ class Router(Resource):
     asked: list[tuple[str, Action]] = field(factory=list)
     document: bytes = description((IP1, "/ctl"))
     silent: bool = False
+    stalls: bool = False
+    asking: Deferred[None] = field(factory=Deferred)
     garbage: bytes | None = None
     overwrites: bool = False
 
@@ -54,7 +59,13 @@ class Router(Resource):
         Resource.__init__(self)
 
     def render_GET(self, request: Any) -> Any:
-        return NOT_DONE_YET if self.silent else self.document
+        if self.stalls:
+            request.setHeader("Content-Length", "100")
+            request.write(b"<ro")
+        if self.stalls or self.silent:
+            self.asking.callback(None)
+            return NOT_DONE_YET
+        return self.document
 
     def render_POST(self, request: Any) -> bytes:
         if self.garbage is not None:
@@ -245,8 +256,30 @@ async def test_aSilentRouterIsGivenUpByWhoCancels(house: House) -> None:
     asking = house.mapper.ask()
     house.find()
     asking.cancel()
-    with pytest.raises(BaseException, match=r".*"):
+    with pytest.raises(CancelledError):
         (await asking)
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_whoCancelsWhileTheRouterAnswersHasCancelled(house: House, stalls: bool) -> None:
+    house.router.silent, house.router.stalls = True, stalls
+    asking = house.mapper.ask()
+    house.find()
+    await house.router.asking
+    asking.cancel()
+    with pytest.raises(CancelledError):
+        (await asking)
+
+
+@pytest_twisted.ensureDeferred
+async def test_aRouterThatStopsInTheMidstOfAnAnswerIsGivenUp(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_PATIENCE", 0.3)
+    house.router.stalls = True
+    with pytest.raises(Unreachable, match="does not answer"):
+        await house.asked(house.mapper.ask()).addTimeout(5, globalReactor)
 
 
 @pytest_twisted.ensureDeferred

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import (
     IAddress,
@@ -60,12 +60,33 @@ async def fetch(
     asking.addCallback(reading.begin)
     asking.addTimeout(_PATIENCE, reactor)
     try:
-        document: bytes = await asking
+        document: bytes = await _cancellable(asking)
+    except CancelledError:
+        raise
     except Exception as error:  # every way in which HTTP can fail
         raise Unreachable(
             f"the router's UPnP service does not answer: {type(error).__name__}"
         ) from None
     return document
+
+
+def _cancellable(asking: Deferred[Any]) -> Deferred[Any]:
+    """
+    What fires as C{asking} does, but with L{CancelledError} when it is cancelled: an HTTP client
+    has errors of its own for that.
+    """
+
+    def cancel(answered: Deferred[Any]) -> None:
+        answered.errback(Failure(CancelledError()))
+        asking.cancel()
+
+    def told(result: Any) -> None:
+        if not answered.called:
+            answered.callback(result)
+
+    answered: Deferred[Any] = Deferred(cancel)
+    asking.addBoth(told)
+    return answered
 
 
 @implementer(IBodyProducer)
@@ -119,7 +140,8 @@ class _Reading(Protocol):
 
     def _stop(self) -> None:
         if self.transport is not None:
-            self.transport.abortConnection()
+            # Twisted gives a proxy of the transport here, which cannot abort.
+            self.transport.loseConnection()
 
 
 @implementer(IAgentEndpointFactory)

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 from attrs import define, field
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from punchd.errors import Refused, Unreachable
@@ -220,6 +221,25 @@ def test_whatMayHaveBeenLentIsGivenBack(house: House) -> None:
     assert not isLent(second)
     second.drop()
     assert house.mappers[0].asked[-1] == ("release", 6000)
+
+
+def test_aWishThatIsDroppedStaysSo(house: House) -> None:
+    """
+    Also where a way of asking takes the end of a question for silence.
+    """
+    house.want()
+    house.mappers[0].silent = True
+    second = house.want(6000)
+    house.mappers[0].waiting[-1].addErrback(lambda _: Failure(Unreachable("cancelled")))
+    second.drop()
+    house.mappers[0].silent = False
+    second.make()
+    house.pass_(700)
+    assert [one for one in house.mappers[1].asked if one[0] == "lease"] == []
+    assert [one for one in house.mappers[0].asked if one[:2] == ("lease", 6000)] == [
+        ("lease", 6000, 0)
+    ]
+    assert not isLent(second)
 
 
 def test_refusalsAreNotAnsweredByAFlood(house: House) -> None:
