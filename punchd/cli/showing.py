@@ -117,6 +117,8 @@ def showNat(answer: dict[str, Any], asJSON: bool) -> None:
     lines.extend(f"  {text + ':':26}{_plain(facts[key])}" for key, text in _NAT.items())
     lines.extend(f"  not clear: {text}" for text in facts["unclear"])
     lines.extend(f"  contradiction: {text}" for text in facts["contradictions"])
+    if facts["problem"] is not None:
+        lines.append(f"  problem: looking again has failed: {facts['problem']}")
     if not facts["complete"]:
         lines.append("  not complete yet: ask again in some seconds")
     showLines(lines)

@@ -33,9 +33,9 @@ RETRY = 60.0
 class Discovering:
     """
     What one L{MasterClient<punchd.peer.master.MasterClient>} knows of its NAT. L{begin} and L{end}
-    come with its connections; what was found stays.
+    come with its connections; what was found stays, as long as the server sees us at the same host.
 
-    @ivar report: the latest; C{None} before the first.
+    @ivar report: the latest; C{None} before the first, and before the first at another network.
     @ivar problem: why the latest discovery failed; C{None} if it did not.
     @ivar _around: what is around now.
     @ivar _instruments: makes what a discovery probes with.
@@ -50,6 +50,9 @@ class Discovering:
     _note: Callable[[str], None]
     report: NatReport | None = field(default=None, init=False)
     problem: str | None = field(default=None, init=False)
+    # Where the server saw us when the report was made, and the address that was in it.
+    _seenAt: str | None = field(default=None, init=False)
+    _before: str | None = field(default=None, init=False)
     # What stands for the discovery that is under way: what comes of an older one is of no interest.
     _work: object | None = field(default=None, init=False)
     _looking: Deferred[None] | None = field(default=None, init=False)
@@ -102,16 +105,30 @@ class Discovering:
 
     async def _look(self, work: object) -> None:
         around = self._around()
-        before = None if self.report is None else self.report.address
+        host = around.observed.host
+        if host != self._seenAt:
+            self._forget()
         discovery = Discovery(
-            self._instruments(around), around, before, lambda report: self._take(report, work)
+            self._instruments(around),
+            around,
+            self._before,
+            lambda report: self._take(report, host, work),
         )
-        self._take(await discovery.run(), work)
+        self._take(await discovery.run(), host, work)
 
-    def _take(self, report: NatReport, work: object) -> None:
+    def _forget(self) -> None:
+        """
+        What was found was before another network, and misleads whoever we are introduced to.
+        """
+        known, self.report = self.report, None
+        if known is not None and known.behaviour != UNKNOWN:
+            self._changed()
+
+    def _take(self, report: NatReport, host: str, work: object) -> None:
         if self._work is not work:
             return
         self.problem = None
+        self._seenAt, self._before = host, report.address
         known, self.report = self.report, withKnown(report, self.report)
         if known is None or known.behaviour != self.report.behaviour:
             self._changed()

@@ -324,7 +324,8 @@ class PunchdPeer(Service):
 
     async def findNat(self, again: bool) -> dict[str, Any]:
         """
-        As C{punchd nat --json} shows it: from the first server that is connected.
+        As C{punchd nat --json} shows it: from the first server that is connected. When looking
+        anew has failed, what was found before is there, and C{problem} says why.
 
         @param again: whether to look anew, whatever is known.
         @raise Unreachable: when there is no server, or nothing could be found out.
@@ -338,7 +339,8 @@ class PunchdPeer(Service):
         await discovering.whenFound().addTimeout(NAT_PATIENCE, self._reactor, lambda *_: None)
         if discovering.report is None:
             raise Unreachable(f"{discovering.problem or 'nothing was found out yet'}: try --again")
-        return {"server": str(client.join), **discovering.report.toJSON()}
+        found = discovering.report.toJSON()
+        return {"server": str(client.join), **found, "problem": discovering.problem}
 
     def describe(self) -> dict[str, Any]:
         """

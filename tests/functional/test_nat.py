@@ -9,7 +9,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import pytest_twisted
@@ -18,6 +18,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from punchd.errors import Refused, Unreachable
 from punchd.identity.folder import StateFolder
+from punchd.nat.discovery import Surroundings
 from punchd.net.held import HeldPort
 from punchd.peer.service import PunchdPeer
 from punchd.server.registry.memory import MemoryRegistry
@@ -115,6 +116,25 @@ async def test_withoutAServerNothingIsFound(inside: Inside) -> None:
     running = await punchd("nat", f"--state={peer.folder.path}")
     assert (running.status, running.out) == (1, "")
     assert running.err.count("\n") == 1
+
+
+@ensureDeferred
+async def test_aLookThatFailsIsToldBesideWhatIsKnown(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = await alone(inside, "127.0.0.1", "127.0.0.1", "127.0.0.2")
+    before = await peer.findNat(False)
+    assert before["problem"] is None
+
+    def fails(around: Surroundings) -> NoReturn:
+        raise Unreachable("out of ports")
+
+    monkeypatch.setattr(peer.clients[0].discovering, "_instruments", fails)
+    found = await peer.findNat(True)
+    assert found == before | {"problem": "out of ports"}
+    running = await punchd("nat", f"--state={peer.folder.path}")
+    assert (running.status, running.err) == (0, "")
+    assert "  problem: looking again has failed: out of ports" in running.out.splitlines()
 
 
 @ensureDeferred

@@ -113,7 +113,7 @@ def test_aPingThatFailedStillHasFacts(capsys: Captured) -> None:
     assert facts == {"peer": "bob", "path": None, "reason": "not connected to any server"}
 
 
-NAT: dict[str, Any] = {"ok": True, "server": "a.example:7761"} | evolve(
+NAT: dict[str, Any] = {"ok": True, "server": "a.example:7761", "problem": None} | evolve(
     NatReport(
         address="198.51.100.1",
         translated=True,
@@ -141,6 +141,13 @@ def test_aNatIsOneLineAndThenAllOfIt(capsys: Captured) -> None:
         "  contradiction: it is wet and dry",
         "  not complete yet: ask again in some seconds",
     ]
+
+
+def test_aNatThatCouldNotBeLookedAtAgainSaysWhy(capsys: Captured) -> None:
+    showNat(NAT | {"problem": "no tokens"}, False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == NAT["line"]
+    assert "  problem: looking again has failed: no tokens" in lines
 
 
 def test_aNatAsJSONIsTheAnswerWithoutItsOk(capsys: Captured) -> None:

@@ -153,6 +153,44 @@ def test_aChangeOfAddressIsSeen() -> None:
     world.end()
 
 
+def test_whatWasBeforeAnotherNetworkIsNotOffered() -> None:
+    world = World()
+    world.discovering.begin()
+    world.advance(WHOLE)
+    moved = "198.51.100.99"
+    world.surroundings = evolve(around(), observed=makeAddress(moved, 1))
+    world.nat = {"broken": frozenset(["show"])}
+    world.discovering.begin()
+    assert world.changes[-1] == UNKNOWN
+    told = len(world.changes)
+    world.advance(WHOLE)
+    assert world.discovering.problem is not None
+    assert world.discovering.behaviour == UNKNOWN
+    assert len(world.changes) == told
+    # The address is remembered, to tell that it is another one.
+    world.nat = {"mapping": lambda inside, remote, number: makeAddress(moved, inside)}
+    world.advance(1.25 * RETRY + WHOLE)
+    report = world.discovering.report
+    assert report is not None
+    assert (report.before, report.changed) == (OUTSIDE, True)
+    world.end()
+
+
+def test_atTheSameNetworkAFailureForgetsNothing() -> None:
+    world = World()
+    world.discovering.begin()
+    world.advance(WHOLE)
+    known, told = world.discovering.report, len(world.changes)
+    # Only the port of the connection is another one.
+    world.surroundings = evolve(around(), observed=makeAddress(OUTSIDE, 1))
+    world.nat = {"broken": frozenset(["show"])}
+    world.discovering.begin()
+    world.advance(WHOLE)
+    assert world.discovering.problem is not None
+    assert (world.discovering.report, len(world.changes)) == (known, told)
+    world.end()
+
+
 @pytest.mark.parametrize("seconds", [0.0, ROUND_TRIP, 2 * ROUND_TRIP, 4 * ROUND_TRIP])
 def test_aNewConnectionInTheMiddleBeginsAgain(seconds: float) -> None:
     world = World()
