@@ -60,10 +60,13 @@ def findGateway(routes: Path = _ROUTES) -> Gateway:
     Where this host sends what is not for its own networks, now.
 
     @raise Unreachable: when there is no such router, or this system does not tell.
+    @raise OSError: when nothing can be known now, because file descriptors have run out.
     """
     try:
         text = routes.read_text("ascii")
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         if error.errno == errno.ENOENT:
             raise Unreachable("cannot tell which router is ours on this system") from None
         raise Unreachable(f"cannot tell which router is ours: {error.strerror}") from None

@@ -57,7 +57,7 @@ class Leases(Service):
         note: Callable[[str], None],
     ) -> None:
         """
-        @param find: who our gateway is now; raises L{Unreachable} when there is none.
+        @param find: who our gateway is now, as L{punchd.nat.gateway.findGateway} says it.
         @param mappersFor: all ways of asking it, best first.
         @param note: takes a line for the log.
         """
@@ -128,6 +128,10 @@ class Leases(Service):
             gateway = self._find()
         except Unreachable as error:
             problem = str(error)
+        except OSError as error:
+            # Nothing is known now, so nothing has changed.
+            _log.warn("cannot look for the router: {error}", error=error)
+            return
         if gateway != self.gateway or (gateway is None and problem != self.problem):
             self._stopWorking()
             isFirst = self.gateway is None

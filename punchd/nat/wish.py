@@ -84,8 +84,13 @@ class Wish:
             self._again = True
             return
         making = self._making = Deferred.fromCoroutine(self._make())
-        making.addErrback(broken)
+        making.addErrback(self._failed)
         making.addBoth(self._made)
+
+    def _failed(self, failure: Failure) -> None:
+        broken(failure)
+        if failure.check(CancelledError) is None:
+            self._retry()
 
     def _made(self, result: object) -> None:
         self._making = None
@@ -116,9 +121,12 @@ class Wish:
                 return
         self._set(None, "; ".join(problems) or self._leases.problem)
         if ordered:
-            wait = min(_FIRST_WAIT * 2**self._refusals, _LONGEST_WAIT)
-            self._refusals += 1
-            self._startTimer(wait * self._leases.random.uniform(0.8, 1.2))
+            self._retry()
+
+    def _retry(self) -> None:
+        wait = min(_FIRST_WAIT * 2**self._refusals, _LONGEST_WAIT)
+        self._refusals += 1
+        self._startTimer(wait * self._leases.random.uniform(0.8, 1.2))
 
     def _stillLives(self, mapper: IPortMapper) -> bool:
         """
@@ -128,11 +136,11 @@ class Wish:
         return isIts and self._leases.clock.seconds() < self._until
 
     async def _obtain(self, mapper: IPortMapper) -> Lease:
-        wanted = self.wanted or self._last
-        renewing = self.lease is not None and mapper is self._mapper
-        if renewing:
-            assert self.lease is not None
-            wanted = self.lease.external.port
+        hopes = [self.wanted or self._last]
+        if self.lease is not None and mapper is self._mapper:
+            # It may have another lease for us, if not this one any more.
+            hopes = list(dict.fromkeys([self.lease.external.port, self.wanted, 0]))
+        wanted = hopes.pop(0)
         for left in reversed(range(_MOST_CONFLICTS)):
             self._asked = (mapper, wanted)
             try:
@@ -140,12 +148,12 @@ class Wish:
             except PortTaken:
                 if not left:
                     raise
-                wanted = self._leases.random.randint(_LOWEST, _HIGHEST)
+                hopes = [hope for hope in hopes if hope]
+                wanted = hopes.pop(0) if hopes else self._randomPort()
             except Refused:
-                # It may have another lease for us, if not this one any more.
-                if not renewing or not left:
+                if not hopes or not left:
                     raise
-                renewing, wanted = False, 0
+                wanted = hopes.pop(0)
             else:
                 self._asked = None
                 why = self._whyUseless(lease)
@@ -154,6 +162,9 @@ class Wish:
                 mapper.release(lease).addErrback(lambda _: None)
                 raise Refused(why)
         raise AssertionError("the last try returns or raises")
+
+    def _randomPort(self) -> int:
+        return self._leases.random.randint(_LOWEST, _HIGHEST)
 
     def _whyUseless(self, lease: Lease) -> str:
         if lease.internal != self.internal:

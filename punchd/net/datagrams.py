@@ -48,16 +48,24 @@ class Datagrams:
         As of an C{IReactorUDP}.
 
         @raise CannotListenError: when there is no such port.
+        @raise OSError: when the protocol cannot start with it; it is closed then.
         """
-        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            raise CannotListenError("", port, error) from None
         try:
             bound.bind(("", port))
         except OSError as error:
             bound.close()
             raise CannotListenError("", port, error) from None
         opened = _Port(self._reactor, protocol, bound)
-        self._reactor.addReader(opened)
-        protocol.makeConnection(opened)  # type: ignore[arg-type]
+        try:
+            self._reactor.addReader(opened)
+            protocol.makeConnection(opened)  # type: ignore[arg-type]
+        except BaseException:
+            opened.stopListening()
+            raise
 
 
 @implementer(IReadDescriptor)

@@ -36,16 +36,16 @@ def ownAddresses() -> list[str]:
         return []
     room = array.array("B", bytes(_ENTRY.size * _MOST_ENTRIES))
     where, length = room.buffer_info()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        try:
+    found = []
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             told = fcntl.ioctl(asking, _SIOCGIFCONF, struct.pack("iL", length, where))
-        except OSError:
-            return []
-        (used,) = struct.unpack_from("i", told)
-        found = []
-        for name, union in _ENTRY.iter_unpack(room.tobytes()[: used - used % _ENTRY.size]):
-            if _isUp(asking, name):
-                found.append(socket.inet_ntoa(union[_ADDRESS]))
+            (used,) = struct.unpack_from("i", told)
+            for name, union in _ENTRY.iter_unpack(room.tobytes()[: used - used % _ENTRY.size]):
+                if _isUp(asking, name):
+                    found.append(socket.inet_ntoa(union[_ADDRESS]))
+    except OSError:
+        return []
     return list(dict.fromkeys(found))
 
 

@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from punchd.errors import Unreachable
 from punchd.nat.mapping.exchange import exchange
 from punchd.net.datagrams import Datagrams
+from tests.files import withoutFiles
 
 
 @pytest.fixture
@@ -83,6 +84,24 @@ def test_aTakenPortCannotBeHad(router: socket.socket) -> None:
     number = router.getsockname()[1]
     with pytest.raises(CannotListenError):
         Datagrams(reactor).listenUDP(number, DatagramProtocol())
+
+
+def test_withoutAFileDescriptorThereIsNoPort() -> None:
+    with withoutFiles(), pytest.raises(CannotListenError):
+        Datagrams(reactor).listenUDP(0, DatagramProtocol())
+
+
+class Hasty(DatagramProtocol):
+    def startProtocol(self) -> None:
+        self.transport.connect("255.255.255.255", 9)  # type: ignore[union-attr]
+
+
+def test_aPortWhoseProtocolCannotStartIsClosed() -> None:
+    pool: Any = reactor
+    before = set(pool.getReaders())
+    with pytest.raises(OSError, match=r"."):
+        Datagrams(reactor).listenUDP(0, Hasty())
+    assert set(pool.getReaders()) == before
 
 
 def test_aPortIsAReadDescriptor() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from punchd.net.own import ownAddresses, sourceToward
 from punchd.values.addresses import makeAddress
+from tests.files import withoutFiles
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 
@@ -35,6 +36,11 @@ def test_theAddressesAreThoseThatTheKernelRoutesToItself() -> None:
     assert "127.0.0.1" in found
     assert set(found) <= localAddresses()
     assert len(set(found)) == len(found)
+
+
+def test_withoutAFileDescriptorTheSystemDoesNotTell() -> None:
+    with withoutFiles():
+        assert ownAddresses() == []
 
 
 def test_everyInterfaceAndEveryFurtherAddressIsFound() -> None:

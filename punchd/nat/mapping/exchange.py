@@ -119,10 +119,11 @@ def exchange(
     asking = Exchange(datagrams, remote, question, read, iter(waits), isConnected)
     try:
         datagrams.listenUDP(0, asking)
-    except CannotListenError as error:
+    except (CannotListenError, OSError) as error:
         asking.answered.addErrback(lambda _: None)
         asking.answered.cancel()
-        return _failed(Unreachable(f"cannot take a UDP port: {error.socketError}"))
+        reason = error.socketError if isinstance(error, CannotListenError) else error
+        return _failed(Unreachable(f"cannot take a UDP port: {reason}"))
     return asking.answered
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from punchd.errors import PunchdError
+from punchd.errors import PunchdError, Refused
 from punchd.interfaces import IPortMapper
 from punchd.nat.gateway import Gateway
 from punchd.values.addresses import makeAddress
@@ -58,7 +57,7 @@ class Datagrams(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.ports: list[Port] = []
-        self.problem: CannotListenError | None = None
+        self.problem: Exception | None = None
 
     def listenUDP(self, port: int, protocol: Any) -> None:
         if self.problem is not None:
@@ -79,11 +78,12 @@ class Mapper:
 
     @ivar problem: instead of any answer.
     @ivar taken: ports of others.
+    @ivar refused: ports that it lends to nobody.
     @ivar silent: whether it never answers.
     """
 
     name: str
-    problem: PunchdError | None = None
+    problem: Exception | None = None
     external: str = OUTSIDE
     lifetime: float = 7200.0
     silent: bool = False
@@ -92,6 +92,7 @@ class Mapper:
     asked: list[tuple[Any, ...]] = field(factory=list)
     waiting: list[Deferred[Any]] = field(factory=list)
     refusal: PunchdError | None = None
+    refused: set[int] = field(factory=set)
     next: int = 40000
     chooses: bool = True
     lie: int = 0
@@ -111,6 +112,8 @@ class Mapper:
         self.asked.append(("lease", internal, external))
         if self.refusal is not None:
             return fail(self.refusal)
+        if external in self.refused:
+            return fail(Refused("not that one"))
         if external in self.taken:
             if not self.chooses:
                 from punchd.errors import PortTaken

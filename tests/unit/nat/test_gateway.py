@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from punchd.errors import Unreachable
 from punchd.nat.gateway import defaultRoute, findGateway
+from tests.files import withoutFiles
 
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 
@@ -68,6 +69,13 @@ def test_noDefaultRouteIsSaid(tmp_path: Path) -> None:
     routes = tmp_path / "route"
     routes.write_text(HEAD + LOCAL)
     with pytest.raises(Unreachable, match="no default gateway"):
+        findGateway(routes)
+
+
+def test_withoutAFileDescriptorNothingIsKnown(tmp_path: Path) -> None:
+    routes = tmp_path / "route"
+    routes.write_text(HEAD + DEFAULT)
+    with withoutFiles(), pytest.raises(OSError, match="Too many open files"):
         findGateway(routes)
 
 

@@ -4,8 +4,10 @@ Tests for leases that are kept: with routers that forget, lie, vanish and say no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 import pytest
 from attrs import define, field
@@ -35,6 +37,7 @@ class House:
     mappers: list[Mapper] = field(factory=lambda: [Mapper("pcp"), Mapper("upnp")])
     said: list[str] = field(factory=list)
     changes: int = 0
+    problem: OSError | None = None
     leases: Leases = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -44,6 +47,8 @@ class House:
         self.leases.startService()
 
     def find(self) -> Gateway:
+        if self.problem is not None:
+            raise self.problem
         if self.gateway is None:
             raise Unreachable("there is no default gateway")
         return self.gateway
@@ -240,6 +245,46 @@ def test_aWishThatIsDroppedStaysSo(house: House) -> None:
         ("lease", 6000, 0)
     ]
     assert not isLent(second)
+
+
+def test_aRefusedRenewalAsksForTheWantedPortAndThenForAny(house: House) -> None:
+    house.mappers[0].lifetime = 120
+    house.mappers[0].taken = {8080}
+    wanted = house.want(external=8080)
+    assert wanted.lease is not None
+    lent = wanted.lease.external.port
+    assert lent != 8080
+    house.mappers[0].taken, house.mappers[0].refused = set(), {lent}
+    house.pass_(80)
+    assert wanted.lease.external.port == 8080
+    house.mappers[0].refused = {8080}
+    house.pass_(80)
+    asked = [one[2] for one in house.mappers[0].asked if one[0] == "lease"]
+    assert asked == [8080, lent, 8080, 8080, 0]
+    assert isLent(wanted)
+
+
+def test_anErrorThatNobodyExpectsIsNotTheEnd(
+    house: House, flushLoggedErrors: Callable[..., list[Any]]
+) -> None:
+    house.want()
+    house.mappers[0].problem = ValueError("a bug")
+    second = house.want(6000)
+    assert flushLoggedErrors(ValueError)
+    assert not isLent(second)
+    house.mappers[0].problem = None
+    house.pass_(40)
+    assert isLent(second)
+
+
+def test_whileTheGatewayCannotBeLookedForNothingHasChanged(house: House) -> None:
+    wanted = house.want()
+    house.problem = OSError(errno.EMFILE, "Too many open files")
+    house.pass_(20)
+    assert isLent(wanted)
+    house.problem, house.gateway = None, OTHER
+    house.pass_(6)
+    assert house.leases.gateway == OTHER
 
 
 def test_refusalsAreNotAnsweredByAFlood(house: House) -> None:

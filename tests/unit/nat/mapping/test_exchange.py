@@ -136,6 +136,13 @@ def test_withoutAPortThereIsNoAnswer() -> None:
     assert not datagrams.getDelayedCalls()
 
 
+def test_withAPortThatCannotBeUsedThereIsNoAnswer() -> None:
+    datagrams = Datagrams()
+    datagrams.problem = OSError(101, "Network is unreachable")
+    assert failureOf(ask(datagrams)).check(Unreachable)
+    assert not datagrams.getDelayedCalls()
+
+
 def test_whatIsAskedIsNotShown() -> None:
     datagrams = Datagrams()
     ask(datagrams).addErrback(lambda _: None)
