@@ -14,6 +14,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from punchd.errors import PunchdError
 from punchd.nat.leases import Leases
@@ -26,6 +27,8 @@ from punchd.peer.ports import inBackground
 from punchd.peer.punches import Punches
 from punchd.values.addresses import Address, Scope, scopeOf, showAddress
 from punchd.values.parties import Offer
+
+_log = Logger()
 
 #: Seconds between two looks at what has changed: a server's welcome, or the lease.
 GLANCE = 1.0
@@ -130,6 +133,13 @@ class LeasedPort(Service):
         return None if lease is None else lease.external
 
     def _look(self) -> None:
+        try:
+            self._lookOnce()
+        except Exception:
+            # The next look does not suffer from it.
+            _log.failure("while looking after the leased port")
+
+    def _lookOnce(self) -> None:
         if self._wish is None and any(map(hasNatBefore, self._clients)):
             self._want()
         for client, proof in self._proofs.items():

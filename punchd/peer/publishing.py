@@ -187,12 +187,13 @@ class Published:
         if self._own == host:
             return
         self._end()
-        self._own = host
+        self._own = None
         wanted = self.publication.port
         self._listen(wanted, host)
         if self._listener is None:
             self._show(None, None, f"port {wanted} of {host} cannot be listened on: {self.problem}")
             return
+        self._own = host
         self._show(makeAddress(host, self._number), "no NAT", "")
 
     def behindNat(self, observed: set[str]) -> None:
@@ -320,6 +321,13 @@ class Publishing(Service):
         return DeferredList([one.stop() for one in self._published])
 
     def _look(self) -> None:
+        try:
+            self._lookOnce()
+        except Exception:
+            # The next look does not suffer from it.
+            _log.failure("while publishing services")
+
+    def _lookOnce(self) -> None:
         seen: dict[bool | None, set[str]] = {}
         for client in self._clients:
             if client.welcome is not None:

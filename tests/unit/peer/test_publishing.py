@@ -5,6 +5,7 @@ the test's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any, cast
 
@@ -400,6 +401,39 @@ def test_aPortThatIsTakenHereIsSaid() -> None:
     assert facts["address"] is None
     assert "port 8080" in facts["problem"]
     assert "already in use" in facts["problem"]
+    world.end()
+
+
+def test_aPortThatWasTakenHereIsTriedAgain() -> None:
+    world = World(client=Client((OUTSIDE,)))
+    world.reactor.taken = {8080}
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(5)
+    assert world.heard("is not published") == 1
+    world.reactor.taken = set()
+    world.pass_(2)
+    assert publishing.toJSON()["web"]["by"] == "no NAT"
+    assert len(world.reactor.listeners) == 1
+    world.end()
+
+
+@pytest.mark.parametrize("isLeased", [True, False])
+def test_anErrorInOneRoundIsNotTheEnd(
+    isLeased: bool, flushLoggedErrors: Callable[..., list[Any]]
+) -> None:
+    world = World()
+    if isLeased:
+        world.lease()
+    else:
+        world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.client.hosts = cast(Any, None)
+    world.pass_(3)
+    assert flushLoggedErrors(TypeError)
+    world.client.hosts = (OWN,)
+    world.pass_(3)
+    assert len(world.mapper.lent) == 1
     world.end()
 
 
