@@ -25,6 +25,7 @@ from punchd.nat.mapping import http
 from punchd.nat.mapping.igd import LONGEST_DOCUMENT
 from punchd.nat.mapping.upnp import UPnP
 from punchd.values.addresses import makeAddress
+from punchd.values.leases import Lease
 from tests.unit.nat.mapping.test_igd import FAULT, FOUND, IP1, description, soap
 from tests.unit.nat.routers import OUTSIDE, Datagrams
 
@@ -40,7 +41,8 @@ class Router(Resource):
     @ivar table: for whom each port is.
     @ivar faults: codes by action, in the order in which they are to be given.
     @ivar stalls: whether descriptions end in their midst.
-    @ivar asking: fires when a description that does not come is asked for.
+    @ivar forgetsToAnswer: what it does, but says nothing of.
+    @ivar asking: fires when something is asked for whose answer does not come.
     @ivar overwrites: whether it lends anything to anybody.
     """
 
@@ -51,6 +53,7 @@ class Router(Resource):
     document: bytes = description((IP1, "/ctl"))
     silent: bool = False
     stalls: bool = False
+    forgetsToAnswer: str = ""
     asking: Deferred[None] = field(factory=Deferred)
     garbage: bytes | None = None
     overwrites: bool = False
@@ -67,7 +70,7 @@ class Router(Resource):
             return NOT_DONE_YET
         return self.document
 
-    def render_POST(self, request: Any) -> bytes:
+    def render_POST(self, request: Any) -> Any:
         if self.garbage is not None:
             return self.garbage
         [[action]] = ElementTree.fromstring(request.content.read())
@@ -77,6 +80,9 @@ class Router(Resource):
         self.asked.append((name, arguments))
         code = self.faults[name].pop(0) if self.faults.get(name) else 0
         results = "" if code else getattr(self, f"do{name}")(arguments)
+        if name == self.forgetsToAnswer:
+            self.asking.callback(None)
+            return NOT_DONE_YET
         if code or results is None:
             request.setResponseCode(500)
             return soap(FAULT.format(code=code or 714, text="no"))
@@ -270,6 +276,26 @@ async def test_whoCancelsWhileTheRouterAnswersHasCancelled(house: House, stalls:
     asking.cancel()
     with pytest.raises(CancelledError):
         (await asking)
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatWasLentToWhoCancelledIsGivenBack(house: House) -> None:
+    house.router.forgetsToAnswer = "AddPortMapping"
+    asking = house.mapper.lease(5000, 0, 7200)
+    house.find()
+    await house.router.asking
+    assert len(house.router.table) == 1
+    asking.cancel()
+    with pytest.raises(CancelledError):
+        (await asking)
+    await house.mapper.release(Lease("upnp", 5000, makeAddress("0.0.0.0", 0), 0.0))
+    assert house.router.table == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothingIsGivenBackThatWasNeverAskedFor(house: House) -> None:
+    await house.mapper.release(Lease("upnp", 5000, makeAddress("0.0.0.0", 0), 0.0))
+    assert house.router.asked == []
 
 
 @pytest_twisted.ensureDeferred

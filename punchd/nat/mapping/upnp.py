@@ -39,6 +39,7 @@ class UPnP:
     Made for one gateway.
 
     @ivar _service: what lends ports there, once it is found.
+    @ivar _chosen: the router's ports that were asked for last, by the ports of this host.
     """
 
     name = "upnp"
@@ -48,6 +49,7 @@ class UPnP:
     _random: Random
     _gateway: Gateway
     _service: igd.Service | None = field(default=None, init=False)
+    _chosen: dict[int, int] = field(factory=dict, init=False)
 
     def ask(self) -> Deferred[RouterFacts]:
         return Deferred.fromCoroutine(self._asked())
@@ -120,6 +122,7 @@ class UPnP:
         return await self._entry(service, external) in (None, self._own(internal))
 
     async def _add(self, service: igd.Service, internal: int, external: int, lifetime: int) -> None:
+        self._chosen[internal] = external
         await self._do(
             service,
             "AddPortMapping",
@@ -154,10 +157,14 @@ class UPnP:
         return Deferred.fromCoroutine(self._release(lease))
 
     async def _release(self, lease: Lease) -> None:
+        # Whoever has cancelled a question for any port does not know which one it was.
+        port = lease.external.port or self._chosen.get(lease.internal, 0)
+        if not port:
+            return
         service = await self._found()
         # Some routers let anybody delete anything: what is not ours must not be ended by us.
-        if await self._entry(service, lease.external.port) == self._own(lease.internal):
-            await self._do(service, "DeletePortMapping", _key(lease.external.port))
+        if await self._entry(service, port) == self._own(lease.internal):
+            await self._do(service, "DeletePortMapping", _key(port))
 
     async def _do(
         self, service: igd.Service, action: str, arguments: Mapping[str, str | int]
