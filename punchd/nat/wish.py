@@ -27,6 +27,9 @@ _log = Logger()
 _FIRST_WAIT = 30.0
 _LONGEST_WAIT = 600.0
 
+#: The wait is the longest by then; a number that grows for days is too large to reckon with.
+_MOST_DOUBLINGS = 8
+
 #: Seconds for which leases are asked (RFC 6886, 3.3 recommends it).
 LIFETIME = 7200.0
 
@@ -124,7 +127,7 @@ class Wish:
             self._retry()
 
     def _retry(self) -> None:
-        wait = min(_FIRST_WAIT * 2**self._refusals, _LONGEST_WAIT)
+        wait = min(_FIRST_WAIT * 2 ** min(self._refusals, _MOST_DOUBLINGS), _LONGEST_WAIT)
         self._refusals += 1
         self._startTimer(wait * self._leases.random.uniform(0.8, 1.2))
 

@@ -295,6 +295,17 @@ def test_refusalsAreNotAnsweredByAFlood(house: House) -> None:
     assert house.mappers[0].count("lease") < 15
 
 
+def test_aRouterThatHasRefusedForDaysIsAskedStill(house: House) -> None:
+    for mapper in house.mappers:
+        mapper.refusal = Refused("not authorized")
+    wanted = house.want()
+    for _ in range(1100):
+        house.clock.advance(wish._LONGEST_WAIT * 1.2)
+    house.mappers[0].refusal = None
+    house.clock.advance(wish._LONGEST_WAIT * 1.2)
+    assert isLent(wanted)
+
+
 def test_aTakenPortIsReplacedByAnother(house: House) -> None:
     house.mappers[0].taken = {8080}
     wanted = house.want(external=8080)
