@@ -101,3 +101,11 @@ class NoPath(PunchdError):
         self.peer = peer
         self.outcomes = outcomes
         self.plan = plan
+        self._reason, self._hint = reason, hint
+
+    def withHint(self, more: str) -> NoPath:
+        """
+        The same, with something else that may help.
+        """
+        hint = f"{self._hint}; {more}" if self._hint else more
+        return NoPath(self.peer, self.outcomes, self._reason, hint, self.plan)

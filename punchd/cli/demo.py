@@ -182,6 +182,7 @@ async def _demonstrate(reactor: Any, folder: Path, timeline: Timeline) -> None:
             f"{_BYTES >> 20} MiB went to bob's service and came back whole (SHA-256 "
             f"{digest[:12]}…) in {seconds * 1000:.0f} ms, {2 * _BYTES / seconds / 1e6:.0f} MB/s",
         )
+        await alice.opener.reach("bob", again=False)
         link = alice.describe()["links"]["bob"]
         timeline.say(
             "demo", f"alice's path to bob: {link['path']} by {link['strategy']}; all is well"

@@ -225,7 +225,7 @@ def _namesOfPeers(pair: _Pair) -> set[str]:
 
 def _try(kind: str, otherKind: str, caller: PeerProcess, callee: PeerProcess) -> Cell:
     try:
-        answer = ask(str(caller.state), "ping", peer=callee.name)
+        answer = ask(str(caller.state), "ping", peer=callee.name, again="yes")
     except Failed as failure:
         return Cell(kind, otherKind, reason=str(failure))
     seconds: dict[str, Any] = answer["seconds"]

@@ -94,6 +94,7 @@ def _parser() -> ArgumentParser:
     connect.add_argument("target", metavar="PEER/SERVICE")
     ping = command("ping", _ping, "path and round-trip time to a peer", facts=True)
     ping.add_argument("peer", metavar="PEER")
+    ping.add_argument("--again", action="store_true", help="give the present path up, find another")
     command("status", _status, "master, links, streams and bytes of the running peer", facts=True)
     nat = command("nat", _nat, "what the NAT before the running peer does", facts=True)
     nat.add_argument("--again", action="store_true", help="look anew, and wait for what is found")
@@ -131,7 +132,8 @@ def _ping(options: Namespace) -> int:
 
     state = stateFolder(options.state)
     try:
-        answer = ask(state, "ping", peer=options.peer)
+        again = "yes" if options.again else "no"
+        answer = ask(state, "ping", peer=options.peer, again=again)
     except Failed as failure:
         showPing(options.peer, failure.answer, options.json, str(failure))
         return 1

@@ -44,7 +44,13 @@ def showPing(peer: str, answer: dict[str, Any], asJSON: bool, error: str | None 
         sys.stderr.write(f"punchd: {error}\n")
     elif not asJSON:
         roundTrip = _milliseconds(facts["rtt"])
-        showLines([f"{peer}: {facts['path']} by {facts['strategy']}, round trip {roundTrip}"])
+        showLines([f"{peer}: {_showPath(facts)}, round trip {roundTrip}"])
+
+
+def _showPath(link: dict[str, Any]) -> str:
+    if link["path"] == "direct":
+        return f"direct by {link['strategy']}"
+    return f"{link['path']} ({link['reason']})"
 
 
 def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
@@ -81,7 +87,7 @@ def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
             lines.append(f"link {peer}: {link['reason'] or 'no path was needed yet'}")
         else:
             lines.append(
-                f"link {peer}: {link['path']} by {link['strategy']}, round trip "
+                f"link {peer}: {_showPath(link)}, round trip "
                 f"{_milliseconds(link['rtt'])}, {link['streams']} streams, "
                 f"{link['bytesIn']} bytes in, {link['bytesOut']} out"
             )

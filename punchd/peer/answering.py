@@ -1,75 +1,26 @@
 """
-The callee's side of introductions, and the services behind it.
+The callee's side of introductions.
 """
 
 from __future__ import annotations
 
 from attrs import define
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from punchd.errors import PunchdError, Refused
+from punchd.errors import Refused
 from punchd.identity.pins import Pins
 from punchd.interfaces import IAccessPolicy
-from punchd.link.stream import Stream
-from punchd.net.splicing import spliceEnds, tuneLocal
 from punchd.peer.conversation import Call
+from punchd.peer.dialling import portInUse
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
+from punchd.peer.meeting import Meeting
 from punchd.peer.punches import Punches
+from punchd.peer.relaying import relayDialler
 from punchd.values.addresses import Address, showAddress
 from punchd.values.parties import Situation
-from punchd.values.peers import PeerID
-from punchd.wire.frames import FULL_DATA
 from punchd.wire.preamble import Side
-
-
-@define(eq=False)
-class Exposures:
-    """
-    The services of this peer: opens a local connection for each stream that asks for one.
-
-    @ivar services: by name, the endpoint behind it.
-    """
-
-    services: dict[str, IStreamClientEndpoint]
-    _policy: IAccessPolicy
-
-    def serve(self, stream: Stream, peerID: PeerID) -> None:
-        """
-        A peer has elected C{stream}; connect the service that it asks for, or refuse.
-        """
-        service = stream.service or ""
-        if not service:
-            stream.agree()
-            return
-        endpoint = self.services.get(service)
-        if endpoint is None or not self._policy.permits(peerID, service):
-            reason = "is not exposed here" if endpoint is None else "is not allowed to this peer"
-            stream.refuse(f"the service {service!r} {reason}")
-            return
-        remote, local = spliceEnds()
-        factory = Factory.forProtocol(lambda: local)
-        factory.noisy = False
-        connecting = endpoint.connect(factory)
-
-        def connected(_: object) -> None:
-            if stream.isOver:
-                local.transport.abortConnection()
-                return
-            tuneLocal(local.transport, FULL_DATA)
-            stream.agree()
-            stream.carry(remote)
-
-        def failed(failure: Failure) -> None:
-            if not stream.isOver:
-                stream.refuse(
-                    f"the service {service!r} does not answer there: {failure.getErrorMessage()}"
-                )
-
-        connecting.addCallbacks(connected, failed)
-        stream.whenOver().addCallback(lambda _: connecting.cancel())
 
 
 @define(eq=False)
@@ -83,7 +34,6 @@ class Answering:
     _policy: IAccessPolicy
     _punches: Punches
     _links: Links
-    _exposures: Exposures
 
     def called(self, call: Call) -> None:
         client, peerID = self._client, call.caller
@@ -108,20 +58,28 @@ class Answering:
             Situation(caller=call.other, callee=call.own),
             client.port,
         )
-        client.usedToward[peerID] += 1
+        meeting = Meeting(
+            client.clock,
+            punch,
+            lambda path, meeting: self._links.joined(peer, peerID, path, meeting),
+            self._punches,
+            relayDialler(client, call.relay),
+            client.clock.seconds(),
+        )
+        Deferred.fromCoroutine(self._meet(meeting, peer)).addErrback(_cancelled)
 
-        def won(stream: Stream) -> None:
-            link = self._links.to(peer, peerID)
-            link.opened(stream, punch)
-            stream.whenOver().addCallback(lambda _: client.free(peerID))
-            self._exposures.serve(stream, peerID)
-
-        def lost(failure: Failure) -> None:
-            client.free(peerID)
-            if isinstance(failure.value, PunchdError):
-                self._links.to(peer, peerID).failed(failure.value)
-
-        self._punches.run(punch).addCallbacks(won, lost)
+    async def _meet(self, meeting: Meeting, peer: str) -> None:
+        client, peerID = self._client, meeting.punch.ticket.expected
+        with portInUse(client, client.port, peerID) as use:
+            try:
+                await meeting.run()
+            finally:
+                use.path = meeting.direct
+        self._links.factsOf(peer, peerID).learn(meeting)
 
     def told(self, session: bytes, strategy: str, body: bytes, observed: Address | None) -> None:
         self._punches.told(session, strategy, body, observed)
+
+
+def _cancelled(failure: Failure) -> None:
+    failure.trap(CancelledError)

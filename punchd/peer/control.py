@@ -23,9 +23,9 @@ from zope.interface import implementer
 
 from punchd.errors import ConfigurationError, NoPath, PunchdError
 from punchd.identity.pins import Pins
-from punchd.interfaces import IStreamOpener
 from punchd.link.stream import Stream
 from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
+from punchd.peer.connecting import Connecting
 from punchd.peer.forwarding import Target
 from punchd.peer.links import Links
 from punchd.values.peers import PeerID
@@ -66,7 +66,7 @@ class Answers:
     """
 
     _pins: Pins
-    _opener: IStreamOpener
+    _opener: Connecting
     _links: Links
     _describe: Callable[[], dict[str, Any]]
     _pinsChanged: Callable[[], None]
@@ -94,20 +94,19 @@ class Answers:
         self._pinsChanged()
         return {} if replaced is None else {"replaced": replaced}
 
-    async def ping(self, peer: str) -> dict[str, Any]:
+    async def ping(self, peer: str, again: str) -> dict[str, Any]:
         """
         The path to a peer, measured.
+
+        @param again: C{yes} to look for a path anew; else that of the link will do, if there is one.
         """
-        peerID = self._pins.idOf(peer)
+        facts = self._links.factsOf(peer, self._pins.idOf(peer))
         try:
-            stream: Any = await self._opener.openStream(peer, "")
+            link = await self._opener.reach(peer, again == "yes")
         except NoPath:
-            return {"ok": False, "peer": peer, **self._links.to(peer, peerID).toJSON()}
-        try:
-            roundTrips = [await stream.measure() for _ in range(_PINGS)]
-        finally:
-            stream.abortConnection()
-        found = self._links.to(peer, peerID).toJSON()
+            return {"ok": False, "peer": peer, **self._links.describe(facts)}
+        roundTrips = [await link.session.measure() for _ in range(_PINGS)]
+        found = self._links.describe(facts)
         return {"peer": peer, **found, "rtt": round(min(roundTrips), 6)}
 
     async def connect(self, peer: str, service: str) -> ConnectTo:
@@ -128,7 +127,7 @@ _QUESTIONS: dict[str, set[str]] = {
     "status": set(),
     "nat": {"again"},
     "trust": {"name", "id"},
-    "ping": {"peer"},
+    "ping": {"peer", "again"},
     "connect": {"peer", "service"},
 }
 

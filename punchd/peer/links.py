@@ -1,130 +1,117 @@
 """
-What is known of the paths to other peers, for people.
+All links of a peer, and what is known of the paths to other peers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
 
-from punchd.errors import NoPath, PunchdError
-from punchd.link.stream import Stream
-from punchd.peer.punching import Punch
-from punchd.values.outcomes import Outcome
+from punchd.link.path import Path
+from punchd.link.session import Limits
+from punchd.peer.dialling import Dialling
+from punchd.peer.exposing import Exposures
+from punchd.peer.facts import Facts
+from punchd.peer.keeping import Link
+from punchd.peer.meeting import Meeting
 from punchd.values.peers import PeerID
-from punchd.values.plans import Plan
 
+#: Bytes that name a link.
+LINK_LENGTH = 16
 
-@define(eq=False)
-class Link:
-    """
-    The path to one peer: as it is while there are streams, else as it was last.
-
-    @ivar peer: the name it is pinned under.
-    @ivar strategy: which one opened the path.
-    @ivar reason: why there is no direct path.
-    @ivar plan: of the last introduction.
-    @ivar outcomes: of the last introduction.
-    @ivar seconds: how long the last stream that we opened took, from the request for it: until its
-        TCP connection was there (C{connected}), and until the other end was proven and the stream
-        could be written to (C{elected}).
-    """
-
-    peer: str
-    peerID: PeerID
-    strategy: str | None = None
-    reason: str | None = None
-    plan: Plan | None = None
-    outcomes: Sequence[Outcome] = ()
-    seconds: Mapping[str, float] = field(factory=dict)
-    _roundTrip: float | None = None
-    _streams: list[Stream] = field(factory=list, init=False)
-    _pastIn: int = field(default=0, init=False)
-    _pastOut: int = field(default=0, init=False)
-
-    def opened(self, stream: Stream, punch: Punch) -> None:
-        """
-        A stream has a direct path.
-        """
-        self.strategy, self.reason = punch.wonBy, None
-        # The list itself: attempts that were cancelled by the win note their outcomes after it.
-        self.plan, self.outcomes = punch.plan, punch.outcomes
-        self._streams.append(stream)
-        stream.whenOver().addCallback(lambda _: self._ended(stream))
-        stream.measure().addCallbacks(self._measured, lambda failure: None)
-
-    def failed(self, error: PunchdError) -> None:
-        """
-        An introduction has led to nothing.
-        """
-        self.reason = str(error)
-        self.plan, self.outcomes = None, ()
-        if isinstance(error, NoPath):
-            self.plan, self.outcomes = error.plan, error.outcomes
-        if not self._streams:
-            self.strategy, self.seconds = None, {}
-
-    def _measured(self, seconds: float) -> None:
-        self._roundTrip = seconds
-
-    def _ended(self, stream: Stream) -> None:
-        self._streams.remove(stream)
-        self._roundTrip = stream.roundTrip or self._roundTrip
-        self._pastIn += stream.bytesIn
-        self._pastOut += stream.bytesOut
-
-    def abort(self) -> None:
-        """
-        Break all streams.
-        """
-        for stream in list(self._streams):
-            stream.abortConnection()
-
-    def toJSON(self) -> dict[str, Any]:
-        """
-        As C{punchd status --json} shows it.
-        """
-        return {
-            "id": str(self.peerID),
-            "path": None if self.strategy is None else "direct",
-            "strategy": self.strategy,
-            "reason": self.reason,
-            "rtt": None if self._roundTrip is None else round(self._roundTrip, 6),
-            "streams": sum(1 for stream in self._streams if stream.service),
-            "bytesIn": self._pastIn + sum(stream.bytesIn for stream in self._streams),
-            "bytesOut": self._pastOut + sum(stream.bytesOut for stream in self._streams),
-            "seconds": {what: round(value, 6) for what, value in self.seconds.items()},
-            "plan": [] if self.plan is None else self.plan.toJSON(),
-            "attempts": [outcome.toJSON() for outcome in self.outcomes],
-        }
+#: Links that one peer may have with us: one is what it needs; two when both sides dial at once;
+#: more when it is restarted again and again.
+MOST_LINKS = 4
 
 
 @define(eq=False)
 class Links:
     """
-    One L{Link} for each peer with which there was an introduction.
+    Lives as long as the peer.
     """
 
-    _byID: dict[PeerID, Link] = field(factory=dict)
+    _clock: IReactorTime
+    _random: Random
+    _entropy: Callable[[int], bytes]
+    _dialling: Dialling
+    _exposures: Exposures
+    _limits: Limits = field(factory=Limits)
+    _byNumber: dict[bytes, Link] = field(factory=dict, init=False)
+    _facts: dict[PeerID, Facts] = field(factory=dict, init=False)
 
     def to(self, peer: str, peerID: PeerID) -> Link:
         """
-        The link to that peer, made if there is none yet.
+        The link to that peer; a new one if there is none.
         """
-        link = self._byID.get(peerID)
-        if link is None:
-            link = self._byID[peerID] = Link(peer, peerID)
-        link.peer = peer
+        link = self._present(peerID)
+        return link or self._make(peer, peerID, self._entropy(LINK_LENGTH), isInitiator=True)
+
+    def _present(self, peerID: PeerID) -> Link | None:
+        return next((one for one in self._byNumber.values() if one.peerID == peerID), None)
+
+    def factsOf(self, peer: str, peerID: PeerID) -> Facts:
+        """
+        What is known of the paths to that peer.
+        """
+        facts = self._facts.get(peerID)
+        if facts is None:
+            facts = self._facts[peerID] = Facts(peer, peerID)
+        facts.peer = peer
+        return facts
+
+    def joined(self, peer: str, peerID: PeerID, path: Path, meeting: Meeting) -> None:
+        """
+        That peer wants one of its links to run over C{path}.
+        """
+        join = path.join
+        assert join is not None
+        link = self._byNumber.get(join.link)
+        if link is None and join.isNew:
+            theirs = [one for one in self._byNumber.values() if one.peerID == peerID]
+            for one in theirs[: len(theirs) - MOST_LINKS + 1]:
+                one.abort("there are newer links")
+            link = self._make(peer, peerID, join.link, isInitiator=False)
+        if link is None or link.peerID != peerID:
+            path.decline("there is no such link here")
+        else:
+            link.joined(path, join, meeting)
+
+    def _make(self, peer: str, peerID: PeerID, number: bytes, isInitiator: bool) -> Link:
+        link = Link(
+            self._clock,
+            self._random,
+            self.factsOf(peer, peerID),
+            number,
+            isInitiator,
+            self._dialling,
+            self._exposures,
+            self._limits,
+        )
+        self._byNumber[number] = link
+        link.whenOver().addCallback(lambda _: self._byNumber.pop(number, None))
         return link
 
     def abort(self) -> None:
         """
-        Break all streams.
+        End all of them, and with them all streams.
         """
-        for link in self._byID.values():
-            link.abort()
+        for link in list(self._byNumber.values()):
+            link.abort("this peer is being stopped")
 
-    def __iter__(self) -> Iterator[Link]:
-        return iter(sorted(self._byID.values(), key=lambda link: link.peer))
+    def toJSON(self) -> dict[str, Any]:
+        """
+        As C{punchd status --json} shows them: one for each peer.
+        """
+        known = sorted(self._facts.values(), key=lambda facts: facts.peer)
+        return {facts.peer: self.describe(facts) for facts in known}
+
+    def describe(self, facts: Facts) -> dict[str, Any]:
+        """
+        What is known of the paths to one peer, and the link's present state.
+        """
+        link = self._present(facts.peerID)
+        return facts.toJSON(None if link is None else link.session)

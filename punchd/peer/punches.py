@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from punchd.errors import Refused
 from punchd.interfaces import IObserver, IStrategy
-from punchd.link.stream import Stream
+from punchd.link.path import Path
 from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.experience import Experience
@@ -47,7 +47,7 @@ class Punches:
     offer: Offer
     _experience: Experience
     _guesses: Guesses = field(factory=Guesses)
-    _bySession: dict[bytes, tuple[Punch, Deferred[Stream]]] = field(factory=dict, init=False)
+    _bySession: dict[bytes, tuple[Punch, Deferred[Path]]] = field(factory=dict, init=False)
     _isStopped: bool = field(default=False, init=False)
 
     def offerTo(self, peerID: PeerID, client: MasterClient, port: HeldPort) -> Offer:
@@ -93,7 +93,7 @@ class Punches:
             allotment=Allotment(self._guesses),
         )
 
-    def run(self, punch: Punch) -> Deferred[Stream]:
+    def run(self, punch: Punch) -> Deferred[Path]:
         """
         Run it; as long as it does, connections and messages find it.
 
@@ -105,7 +105,7 @@ class Punches:
         running = punch.run()
         self._bySession[session] = (punch, running)
 
-        def over(result: Stream) -> Stream:
+        def over(result: Path) -> Path:
             self._bySession.pop(session, None)
             self._experience.learn(punch)
             return result

@@ -3,7 +3,7 @@ One introduction, on one side of it: the plan runs, strategies race, one connect
 
 Data's way: a planned attempt starts, its strategy races sockets, each connection authenticates
 itself, the caller elects the first that has, and every other attempt and connection is ended. The
-callee does the same, but takes the connection on which the caller's election arrives.
+callee does the same, but takes the connection on which the caller's election arrives: a JOIN.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 
 from punchd.errors import NoPath, PunchdError
 from punchd.interfaces import IStrategy
+from punchd.link.path import Path
 from punchd.link.punched import PunchedConnection
-from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.attempts import MOST_RETRIES, Attempt
@@ -32,6 +32,7 @@ from punchd.values.addresses import Address, showAddress
 from punchd.values.outcomes import Outcome, Result, Try, Way
 from punchd.values.parties import LocalAddressPolicy, Party, Situation
 from punchd.values.plans import Plan, PlannedAttempt
+from punchd.wire.frames import Join
 from punchd.wire.preamble import Side
 
 _log = Logger()
@@ -88,7 +89,7 @@ class _Run:
 @define(eq=False)
 class Punch:
     """
-    Made when an introduction's GO arrives; over when a stream has won or the plan is.
+    Made when an introduction's GO arrives; over when a path has won or the plan is.
 
     @ivar port: our port that both offers name.
     @ivar surroundings: the server's connection.
@@ -111,7 +112,6 @@ class Punch:
     note: Callable[[str], None]
     _strategies: dict[str, IStrategy]
     plan: Plan
-    service: str = ""
     allotment: Allotment = field(factory=Allotment)
     outcomes: list[Outcome] = field(factory=list, init=False)
     wonBy: str | None = field(default=None, init=False)
@@ -122,8 +122,8 @@ class Punch:
     _runs: dict[str, _Run] = field(factory=dict, init=False)
     _left: int = field(default=0, init=False)
     _connections: list[PunchedConnection] = field(factory=list, init=False)
-    _strategyOf: dict[Stream, str] = field(factory=dict, init=False)
-    _result: Deferred[Stream] | None = field(default=None, init=False)
+    _strategyOf: dict[Path, str] = field(factory=dict, init=False)
+    _result: Deferred[Path] | None = field(default=None, init=False)
     _isOver: bool = field(default=False, init=False)
     _early: list[tuple[str, bytes, Address | None]] = field(factory=list, init=False)
 
@@ -142,14 +142,14 @@ class Punch:
         """
         return self.clock.seconds() - self._began
 
-    def run(self) -> Deferred[Stream]:
+    def run(self) -> Deferred[Path]:
         """
         Run the plan.
 
-        @return: fires with the elected stream; fails with L{NoPath}.
+        @return: fires with the elected path, which the caller has yet to join; fails with L{NoPath}.
         """
         self._began = self.clock.seconds()
-        result: Deferred[Stream] = Deferred(lambda _: self._finish())
+        result: Deferred[Path] = Deferred(lambda _: self._finish())
         self._result = result
         self._left = len(self.plan.attempts)
         self.note(f"GO; the plan: {self.plan.line() or self.plan.reason}")
@@ -320,13 +320,13 @@ class Punch:
 
     def _take(self, connection: PunchedConnection) -> None:
         self._connections.append(connection)
-        connection.stream.onAsked = self._asked
+        connection.path.onJoin = self._joined
 
     def proven(self, connection: PunchedConnection, strategy: str) -> None:
         """
         A connection has authenticated itself.
         """
-        self._strategyOf[connection.stream] = strategy
+        self._strategyOf[connection.path] = strategy
         self.note(
             f"{strategy}: authenticated {self.ticket.who} on a connection "
             f"{connection.way.value} {'to' if connection.way is Way.DIALLED else 'from'} "
@@ -336,24 +336,23 @@ class Punch:
             connection.abort()
         elif self.ticket.side is Side.CALLER:
             self.connectedAt = connection.connectedAt
-            connection.stream.elect(self.service)
-            self._win(connection.stream, strategy)
+            self._win(connection.path, strategy)
 
-    def _asked(self, stream: Stream, service: str) -> None:
+    def _joined(self, path: Path, join: Join) -> None:
         if self._isOver or self.ticket.side is Side.CALLER:
-            stream.refuse("another connection of this introduction has been elected")
+            path.decline("another connection of this introduction has been elected")
         else:
-            self._win(stream, self._strategyOf.get(stream, "accepted"))
+            self._win(path, self._strategyOf.get(path, "accepted"))
 
-    def _win(self, stream: Stream, strategy: str) -> None:
+    def _win(self, path: Path, strategy: str) -> None:
         self.wonBy = strategy
         self.note(f"{strategy} wins after {self.seconds * 1000:.0f} ms")
         result, self._result = self._result, None
-        self._finish(stream)
+        self._finish(path)
         if result is not None:
-            result.callback(stream)
+            result.callback(path)
 
-    def _finish(self, winner: Stream | None = None) -> None:
+    def _finish(self, winner: Path | None = None) -> None:
         self._isOver = True
         self._result = None
         for call in [*self._starts, self._grace]:
@@ -368,7 +367,7 @@ class Punch:
             else:
                 self._cancel(run)
         for connection in self._connections:
-            if connection.stream is not winner:
+            if connection.path is not winner:
                 connection.abort()
         self._connections.clear()
 

@@ -34,12 +34,14 @@ from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
 from punchd.observers import LoggingObserver
 from punchd.peer.access import AllowList
-from punchd.peer.answering import Answering, Exposures
+from punchd.peer.answering import Answering
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.connecting import Connecting
 from punchd.peer.control import SOCKET, Answers, ControlFactory
 from punchd.peer.conversation import Greeting
+from punchd.peer.dialling import Dialling
 from punchd.peer.experience import Experience
+from punchd.peer.exposing import Exposures
 from punchd.peer.forwarding import ForwardFactory, Target
 from punchd.peer.guesses import MOST_GUESSES, Guesses
 from punchd.peer.leased import LeasedPort
@@ -65,7 +67,7 @@ class PunchdPeer(Service):
 
     @ivar identity: this peer's key.
     @ivar opener: opens streams to other peers' services.
-    @ivar links: what is known of the paths to them.
+    @ivar links: the links to them.
     """
 
     def __init__(
@@ -104,7 +106,6 @@ class PunchdPeer(Service):
         self.folder = folder
         self.identity = Identity.inFolder(folder)
         self.pins = Pins.inFolder(folder)
-        self.links = Links()
         self._reactor = reactor
         self._forwards = self._forwardsWaiting = tuple(forwards)
         self._listening: list[IListeningPort] = []
@@ -133,8 +134,11 @@ class PunchdPeer(Service):
         named = pinned
         if _anyNamed(servers):
             named = makeContext(credentials, MASTER_ALPN, roots, lean=True)
-        self.clients = [
-            MasterClient(
+        self.clients: list[MasterClient] = []
+        dialling = Dialling(self.clients, self.punches)
+        self.links = Links(reactor, chance, entropy, dialling, self._exposures)
+        for join in servers:
+            client = MasterClient(
                 reactor,
                 chance,
                 entropy,
@@ -145,9 +149,8 @@ class PunchdPeer(Service):
                 self._greeting,
                 self.punches.note,
             )
-            for join in servers
-        ]
-        self.opener = Connecting(self.pins, self.clients, self.punches, self.links)
+            self.clients.append(client)
+        self.opener = Connecting(self.pins, self.links)
         note = self.punches.note
         self._leases = Leases(
             reactor, chance, findGateway, partial(mappersFor, reactor, chance, entropy), note
@@ -182,7 +185,7 @@ class PunchdPeer(Service):
         return endpoint
 
     def _answering(self, client: MasterClient) -> Answering:
-        return Answering(client, self.pins, self._policy, self.punches, self.links, self._exposures)
+        return Answering(client, self.pins, self._policy, self.punches, self.links)
 
     def _greeting(self) -> Greeting:
         return Greeting(self._name, self._policy.admitted(), self.punches.offer)
@@ -308,8 +311,8 @@ class PunchdPeer(Service):
         )
         await self._stopListening()
         self.opener.stop()
-        self.punches.stop()
         self.links.abort()
+        self.punches.stop()
         for client in self.clients:
             if client.running:
                 await client.stopService()
@@ -358,7 +361,7 @@ class PunchdPeer(Service):
                 {"listen": text, "peer": target.peer, "service": target.service}
                 for text, _, target in self._forwards
             ],
-            "links": {link.peer: link.toJSON() for link in self.links},
+            "links": self.links.toJSON(),
         }
 
 

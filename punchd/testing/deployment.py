@@ -178,9 +178,9 @@ class PeerProcess(Daemon):
 
     def ping(self, other: PeerProcess) -> dict[str, Any]:
         """
-        What C{punchd ping --json} says of another peer, whether there is a path or not.
+        What C{punchd ping --again --json} says of another peer, whether there is a path or not.
         """
-        done = self.command("ping", other.name, "--json", check=False)
+        done = self.command("ping", other.name, "--again", "--json", check=False)
         return self.facts(done.stdout, f"punchd ping {other.name}: {done.stderr.strip()}")
 
     def fetch(self, other: PeerProcess, service: str, timeout: float = _PING_PATIENCE) -> bytes:

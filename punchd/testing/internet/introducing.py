@@ -12,14 +12,17 @@ from twisted.python.failure import Failure
 
 from punchd.errors import NoPath, PunchdError
 from punchd.interfaces import IStrategy
+from punchd.link.path import Path
+from punchd.link.session import Session
 from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
+from punchd.peer.links import LINK_LENGTH
 from punchd.peer.punching import Punch
 from punchd.strategies.planning import makePlan
 from punchd.testing.internet.peers import Peer
 from punchd.values.nat import NatBehaviour
 from punchd.values.outcomes import Outcome
-from punchd.values.peers import PeerID
+from punchd.values.peers import PeerAddress, PeerID
 from punchd.values.plans import Plan
 from punchd.wire.preamble import NONCE_LENGTH, Side
 
@@ -109,7 +112,7 @@ class Half:
 
     @ivar peer: the peer on this side.
     @ivar running: as of L{Punch.run<punchd.peer.punching.Punch.run>}, once it runs.
-    @ivar stream: what was won.
+    @ivar session: what runs over the path that was won.
     @ivar error: why there is nothing.
     """
 
@@ -118,7 +121,7 @@ class Half:
     dialledBefore: int = 0
     packetsBefore: int = 0
     running: Deferred[Any] | None = None
-    stream: Stream | None = None
+    session: Session | None = None
     error: BaseException | None = None
     overAt: float | None = None
     plan: Plan = field(factory=lambda: Plan(()))
@@ -154,21 +157,37 @@ class Half:
         self.running = peer.punch.run()
         self.running.addCallbacks(self._won, self.lost)
 
-    def _won(self, stream: Stream) -> None:
-        self.stream = stream
-        if self.side is Side.CALLEE:
-            stream.agree()
-            self._over()
-        else:
+    def _won(self, path: Path) -> None:
+        isCaller = self.side is Side.CALLER
+        there = PeerAddress("the other", path.peerID)
+        clock, join = self.peer.host.reactor, path.join
+        number = self.peer.random.randbytes(LINK_LENGTH) if join is None else join.link
+        session = Session(clock, number, isCaller, path.peerID, self, there)
+        self.session = session
+        if join is None:
             # Only what the other side agrees to is a path.
-            stream.opened.addCallbacks(lambda _: self._over(), self.lost)
+            session.join(path).addCallbacks(lambda _: self._over(), self.lost)
+        else:
+            session.joined(path, join)
+            self._over()
+
+    def asked(self, stream: Stream, service: str) -> None:
+        """
+        The other side wants a stream, which nobody here does.
+        """
+        stream.refuse("there are no services here")
+
+    def pathChanged(self, session: Session) -> None:
+        """
+        As a L{SessionOwner<punchd.link.session.SessionOwner>}: one path is all there is.
+        """
 
     def lost(self, failure: Failure) -> None:
         """
         It comes to nothing.
         """
         self.error = failure.value
-        self.stream = None
+        self.session = None
         self._over()
 
     def _over(self) -> None:
@@ -187,7 +206,7 @@ class Half:
         """
         punch, stack = self.peer.punch, self.peer.host.stack
         return SideResult(
-            None if punch is None or self.stream is None else punch.wonBy,
+            None if punch is None or self.session is None else punch.wonBy,
             () if punch is None else tuple(punch.outcomes),
             stack.dialled - self.dialledBefore,
             stack.mostHalfOpen,
@@ -303,9 +322,8 @@ class Introduction:
         self._internet.run(limit=0.0)
         halves = (self.caller, self.callee)
         for half in halves:
-            if half.stream is not None:
-                # TCP itself: TLS would wait for the other side's farewell.
-                half.stream.transport.transport.abortConnection()
+            if half.session is not None:
+                half.session.abort("the introduction was all that was wanted")
         self._internet.run(limit=0.0)
         caller, callee = (half.result() for half in halves)
         introduced = self._introduced(caller, callee)
@@ -316,7 +334,7 @@ class Introduction:
 
     def _introduced(self, caller: SideResult, callee: SideResult) -> Introduced:
         punch: Punch | None = self.caller.peer.punch
-        hasPath = self.caller.stream is not None and self.callee.stream is not None
+        hasPath = self.caller.session is not None and self.callee.session is not None
         until = self.caller.overAt or self._internet.clock.seconds()
         if hasPath and punch is not None and punch.connectedAt is not None:
             until = punch.connectedAt

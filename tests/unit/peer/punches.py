@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.interfaces import IAttempt, IStrategy
-from punchd.link.stream import Stream
+from punchd.link.path import Path
 from punchd.link.tickets import Ticket
 from punchd.net.held import HeldPort
 from punchd.peer.arrivals import Arrivals
@@ -111,7 +111,7 @@ class PunchOf:
     """
     One side of an introduction.
 
-    @ivar won: the stream that was elected.
+    @ivar won: the path that was elected.
     @ivar lost: why there is none.
     """
 
@@ -123,7 +123,7 @@ class PunchOf:
     situation: Situation = SITUATION
     ticket: Ticket | None = None
     steps: list[str] = field(factory=list)
-    won: list[Stream] = field(factory=list)
+    won: list[Path] = field(factory=list)
     lost: list[Failure] = field(factory=list)
     port: FakePort = field(init=False)
     server: FakeServer = field(init=False)
@@ -151,7 +151,6 @@ class PunchOf:
                     for number, one in enumerate(self.strategies)
                 )
             ),
-            service="ssh",
         )
         self.arrivals = Arrivals(self.clock, lambda session: self.punch)
 

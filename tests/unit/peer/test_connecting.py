@@ -3,6 +3,7 @@ Tests for L{punchd.peer.connecting}: the caller's side, with servers that are no
 """
 
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,10 @@ from zope.interface.verify import verifyObject
 from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
 from punchd.interfaces import IStreamOpener
 from punchd.net.held import HeldPort
+from punchd.peer.access import AllowList
 from punchd.peer.connecting import Connecting
+from punchd.peer.dialling import Dialling
+from punchd.peer.exposing import Exposures
 from punchd.peer.links import Links
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.parties import Offer
@@ -36,13 +40,16 @@ class Opener:
         self.watcher = Watcher()
         self.punches = makePunches(self.clock, {"dial": dialling("dial")}, self.watcher, folder)
         self.clients = [FakeClient(self.clock, f"s{number}.example") for number in range(servers)]
-        self.links = Links()
-        self.connecting = Connecting(
-            makePins(folder, bob=BOB.peerID),
-            [client.asClient for client in self.clients],
-            self.punches,
-            self.links,
+        pins = makePins(folder, bob=BOB.peerID)
+        clients = [client.asClient for client in self.clients]
+        self.links = Links(
+            self.clock,
+            Random(1),
+            lambda length: b"l" * length,
+            Dialling(clients, self.punches),
+            Exposures({}, AllowList.parse(pins, [])),
         )
+        self.connecting = Connecting(pins, self.links)
         self.errors: list[PunchdError] = []
         self.opened: list[Any] = []
 
@@ -67,6 +74,7 @@ class Opener:
                 "session": bytes([session]) * 16,
                 "own": HERE,
                 "reflexive": reflexive,
+                "relay": None,
                 **toldArguments(Offer(strategies=(("dial", 1),))),
                 **toldArguments(Offer(strategies=(("dial", 1),)), OWN),
             }
@@ -175,7 +183,7 @@ def test_theServerHearsOfTheEnd(opener: Opener) -> None:
 def test_theLinkKnowsWhyThereIsNoPath(opener: Opener) -> None:
     opener.open().answer()
     opener.clock.advance(4)
-    facts = opener.links.to("bob", BOB.peerID).toJSON()
+    facts = opener.links.toJSON()["bob"]
     assert facts["reason"] == str(opener.error)
     assert [attempt["strategy"] for attempt in facts["attempts"]] == ["dial"]
 

@@ -1,0 +1,195 @@
+"""
+Introductions that we ask for: the caller's side, from the question to the servers to the end of
+the meeting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from attrs import define, evolve, frozen
+from twisted.internet.task import deferLater
+
+from punchd.errors import Overlapping, Refused, UnknownPeer, Unreachable
+from punchd.link.path import Path
+from punchd.net.held import HeldPort
+from punchd.peer.master import MasterClient
+from punchd.peer.meeting import Meeting
+from punchd.peer.punches import Punches
+from punchd.peer.relaying import relayDialler
+from punchd.values.addresses import showAddress
+from punchd.values.parties import Party, Situation
+from punchd.values.peers import PeerID
+from punchd.wire.commands import OWN, Introduce, offerArguments, offerFrom
+from punchd.wire.preamble import Side
+
+#: Introductions that may be tried for one meeting: a second one from a fresh port, when the server
+#: says that the first would meet another of the same two ports.
+_TRIES = 3
+
+#: Seconds for which a request waits while there is no server: reconnecting after a server's restart
+#: takes about one. And how often it looks.
+_PATIENCE = 1.5
+_GLANCE = 0.05
+
+
+@frozen
+class Wanted:
+    """
+    Who is to be met, and what for.
+
+    @ivar peer: the name under which C{peerID} is pinned.
+    @ivar found: called with each path that there is, and the meeting that has found it.
+    @ivar punching: whether to look for a direct path; otherwise the relay must do.
+    """
+
+    peer: str
+    peerID: PeerID
+    found: Callable[[Path, Meeting], None]
+    punching: bool = True
+
+
+@define(eq=False)
+class Dialling:
+    """
+    Asks the servers, one after the other, for introductions. Lives as long as the peer.
+    """
+
+    _clients: list[MasterClient]
+    _punches: Punches
+
+    async def meet(self, wanted: Wanted) -> Meeting:
+        """
+        Be introduced, and look for paths.
+
+        @return: when the meeting is over, and has found one.
+        @raise punchd.errors.PunchdError: UnknownPeer, NoPath, Refused, Unreachable.
+        """
+        connected = await self._connected()
+        if not connected:
+            problems = "; ".join(
+                f"{client.join.where}: {client.problem or 'still connecting'}"
+                for client in self._clients
+            )
+            raise Unreachable(f"not connected to any server ({problems})")
+        for client in connected[:-1]:
+            try:
+                return await self._through(client, wanted)
+            except UnknownPeer:
+                continue
+        return await self._through(connected[-1], wanted)
+
+    async def _connected(self) -> list[MasterClient]:
+        clock = self._clients[0].clock
+        until = clock.seconds() + _PATIENCE
+        while True:
+            connected = [client for client in self._clients if client.isConnected]
+            if connected or clock.seconds() >= until:
+                return connected
+            await deferLater(clock, _GLANCE)
+
+    async def _through(self, client: MasterClient, wanted: Wanted) -> Meeting:
+        for left in reversed(range(_TRIES)):
+            fresh = left < _TRIES - 1 or client.usedToward[wanted.peerID] > 0
+            port, ipv6 = await _freshPorts(client) if fresh else (client.port, client.ipv6.port)
+            try:
+                return await self._from(client, port, ipv6, wanted)
+            except Overlapping:
+                if not left:
+                    raise
+            finally:
+                if fresh:
+                    client.release(port)
+                    if ipv6 is not None:
+                        client.release(ipv6)
+        raise AssertionError("the last try returns or raises")
+
+    async def _from(
+        self, client: MasterClient, port: HeldPort, ipv6: HeldPort | None, wanted: Wanted
+    ) -> Meeting:
+        peerID = wanted.peerID
+        offer = self._punches.offerTo(peerID, client, port)
+        if not wanted.punching:
+            offer = evolve(offer, strategies=())
+        began = client.clock.seconds()
+        with portInUse(client, port, peerID) as use:
+            answer = await client.ask(
+                Introduce,
+                peer=peerID,
+                token=port.token,
+                ipv6token=None if ipv6 is None else ipv6.token,
+                **offerArguments(offer),
+            )
+            other = Party(answer["reflexive"], offerFrom(answer))
+            if not client.policy.allowsReflexive(other.reflexive):
+                raise Refused(
+                    f"the server sends us to {showAddress(other.reflexive)}, which is no address "
+                    "for us to dial"
+                )
+            # What the other side was told of us; both must plan from the same values.
+            own = Party(answer["own"], offerFrom(answer, OWN))
+            situation, session = Situation(own, other), answer["session"]
+            punch = self._punches.make(
+                client, Side.CALLER, session, peerID, wanted.peer, situation, port
+            )
+            dialRelay = relayDialler(client, answer["relay"])
+            meeting = Meeting(client.clock, punch, wanted.found, self._punches, dialRelay, began)
+            try:
+                await meeting.run()
+            finally:
+                use.path = meeting.direct
+                client.report(session, punch.wonBy, punch.seconds)
+        if meeting.noPath is not None:
+            raise meeting.noPath
+        return meeting
+
+
+@define
+class _Use:
+    """
+    What has become of a port.
+    """
+
+    path: Path | None = None
+
+
+@contextmanager
+def portInUse(client: MasterClient, port: HeldPort, peerID: PeerID) -> Iterator[_Use]:
+    """
+    Note that C{port} is used toward a peer, if it is one that others want, too: until this is over,
+    or the path that came of it.
+    """
+    use = _Use()
+    if port is not client.port:
+        yield use
+        return
+    client.usedToward[peerID] += 1
+    try:
+        yield use
+    finally:
+        if use.path is None:
+            client.free(peerID)
+        else:
+            use.path.whenLost().addCallback(lambda _: client.free(peerID))
+
+
+async def _freshPorts(client: MasterClient) -> tuple[HeldPort, HeldPort | None]:
+    """
+    A port that the server has just observed, and one at our IPv6 address if we have one: both are
+    taken at the same time.
+    """
+    taking = client.ipv6.fresh()
+    try:
+        port = await client.freshPort()
+        try:
+            return port, await taking
+        except BaseException:
+            client.release(port)
+            raise
+    except BaseException:
+        taking.addCallbacks(
+            lambda ipv6: None if ipv6 is None else client.release(ipv6), lambda failure: None
+        )
+        taking.cancel()
+        raise

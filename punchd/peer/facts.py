@@ -1,0 +1,121 @@
+"""
+What is known of the paths to a peer, for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+
+from punchd.errors import NoPath, PunchdError
+from punchd.link.session import ISessionPath, Session
+from punchd.peer.meeting import Meeting
+from punchd.values.outcomes import Outcome
+from punchd.values.peers import PeerID
+from punchd.values.plans import Plan
+
+
+@define(eq=False)
+class Facts:
+    """
+    Made with the first link to a peer; the next one goes on with it.
+
+    @ivar peer: the name it is pinned under.
+    @ivar strategy: which one has opened the present path, if it is direct.
+    @ivar reason: why it is not.
+    @ivar plan: of the last introduction.
+    @ivar outcomes: of the last introduction.
+    @ivar seconds: from the request for the introduction that led to the present path until its TCP
+        connection was there (C{connected}; only the caller of the introduction knows), and until
+        the other end was proven and the path was taken (C{elected}).
+    @ivar moves: how often a link has moved from one path to another.
+    @ivar bytesIn: of streams of links that are over; C{bytesOut}, too.
+    """
+
+    peer: str
+    peerID: PeerID
+    strategy: str | None = None
+    reason: str | None = None
+    plan: Plan | None = None
+    outcomes: Sequence[Outcome] = ()
+    seconds: Mapping[str, float] = field(factory=dict)
+    moves: int = 0
+    roundTrip: float | None = None
+    bytesIn: int = 0
+    bytesOut: int = 0
+
+    def took(self, meeting: Meeting, isDirect: bool, now: float) -> None:
+        """
+        A path of that meeting is used now.
+        """
+        punch = meeting.punch
+        # The list itself: attempts that were cancelled by the win note their outcomes after it.
+        self.plan, self.outcomes = punch.plan, punch.outcomes
+        if isDirect:
+            self.strategy, self.reason = punch.wonBy, None
+        else:
+            self.strategy = None
+            self.reason = "the direct path is not there yet"
+        self.seconds = {"elected": now - meeting.began}
+        if isDirect and punch.connectedAt is not None:
+            self.seconds["connected"] = punch.connectedAt - meeting.began
+
+    def learn(self, meeting: Meeting) -> None:
+        """
+        A meeting is over; what it says of why there is no direct path.
+        """
+        if meeting.direct is None and meeting.problem is not None:
+            self.failed(meeting.problem)
+
+    def failed(self, error: PunchdError) -> None:
+        """
+        There is no direct path.
+        """
+        self.reason = str(error)
+        if isinstance(error, NoPath):
+            self.plan, self.outcomes = error.plan, error.outcomes
+
+    def noPath(self) -> None:
+        """
+        There is no path at all now.
+        """
+        self.strategy, self.seconds = None, {}
+
+    def ended(self, session: Session) -> None:
+        """
+        A link is over.
+        """
+        self.roundTrip = session.roundTrip or self.roundTrip
+        self.bytesIn += session.bytesIn
+        self.bytesOut += session.bytesOut
+
+    def toJSON(self, session: Session | None) -> dict[str, Any]:
+        """
+        As C{punchd status --json} shows it.
+
+        @param session: of the link, if there is one.
+        """
+        roundTrip = session.roundTrip if session is not None else None
+        roundTrip = self.roundTrip if roundTrip is None else roundTrip
+        return {
+            "id": str(self.peerID),
+            "path": None if session is None else _nameOf(session.path),
+            "strategy": self.strategy,
+            "reason": self.reason,
+            "rtt": None if roundTrip is None else round(roundTrip, 6),
+            "streams": 0 if session is None else len(session.streams),
+            "bytesIn": self.bytesIn + (0 if session is None else session.bytesIn),
+            "bytesOut": self.bytesOut + (0 if session is None else session.bytesOut),
+            "moves": self.moves,
+            "seconds": {what: round(value, 6) for what, value in self.seconds.items()},
+            "plan": [] if self.plan is None else self.plan.toJSON(),
+            "attempts": [outcome.toJSON() for outcome in self.outcomes],
+        }
+
+
+def _nameOf(path: ISessionPath | None) -> str | None:
+    if path is None:
+        return None
+    return "direct" if path.isDirect else "relayed"

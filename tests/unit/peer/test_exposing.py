@@ -1,0 +1,138 @@
+"""
+Tests for L{punchd.peer.exposing}: what a peer serves, and to whom.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from punchd.errors import Refused
+from punchd.peer.access import AllowList
+from punchd.peer.exposing import Exposures
+from tests.unit.link.pairs import ALICE, Sides, User
+from tests.unit.net.memory import HERE, MemoryTransport, Pair
+from tests.unit.peer.clients import makePins
+
+
+@implementer(IStreamClientEndpoint)
+class Local:
+    """
+    A local service: connects, or not, when the test says.
+    """
+
+    def __init__(self) -> None:
+        self.factories: list[IProtocolFactory] = []
+        self.connecting: list[Deferred[Any]] = []
+        self.cancelled = 0
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        self.factories.append(protocolFactory)
+        self.connecting.append(Deferred(self._cancel))
+        return self.connecting[-1]
+
+    def _cancel(self, connecting: object) -> None:
+        self.cancelled += 1
+
+    def answer(self, clock: Clock) -> tuple[User, Pair]:
+        user = User()
+        protocol: Any = self.factories[0].buildProtocol(HERE)
+        pair = Pair(clock, protocol, user)
+        self.connecting[0].callback(protocol)
+        return user, pair
+
+
+class Served:
+    """
+    A caller's stream to a callee that exposes one service, C{web}; Alice, who calls, is pinned.
+    """
+
+    def __init__(self, folder: Path, service: str, rules: tuple[str, ...] = ()) -> None:
+        self.local = Local()
+        pins = makePins(folder, alice=ALICE.peerID)
+        exposures = Exposures({"web": self.local}, AllowList.parse(pins, list(rules)))
+        self.sides = Sides()
+        self.sides.callee.stream.onAsked = lambda stream, service: exposures.serve(
+            stream, ALICE.peerID
+        )
+        self.user = User()
+        self.errors: list[object] = []
+        stream = self.sides.caller.stream
+        stream.opened.addErrback(lambda failure: self.errors.append(failure.value))
+        stream.elect(service)
+        stream.carry(self.user)
+        self.sides.flush()
+
+    @property
+    def refusal(self) -> str:
+        (error,) = self.errors
+        assert isinstance(error, Refused)
+        return str(error)
+
+
+def test_anExposedServiceIsConnected(tmp_path: Path) -> None:
+    served = Served(tmp_path, "web")
+    user, pair = served.local.answer(served.sides.clock)
+    served.sides.caller.stream.write(b"question")
+    served.sides.flush()
+    pair.flush()
+    assert user.received == b"question"
+    served.sides.end()
+
+
+def test_whatTheServiceSaysReachesTheCaller(tmp_path: Path) -> None:
+    served = Served(tmp_path, "web")
+    user, pair = served.local.answer(served.sides.clock)
+    user.transport.write(b"answer")
+    pair.flush()
+    served.sides.flush()
+    assert served.user.received == b"answer"
+    served.sides.end()
+
+
+def test_aServiceThatIsNotExposedIsRefused(tmp_path: Path) -> None:
+    assert Served(tmp_path, "ftp").refusal == "the service 'ftp' is not exposed here"
+
+
+def test_aServiceThatIsNotAllowedIsRefused(tmp_path: Path) -> None:
+    served = Served(tmp_path, "web", ("alice=other",))
+    assert served.refusal == "the service 'web' is not allowed to this peer"
+    assert served.local.connecting == []
+
+
+def test_aServiceThatDoesNotAnswerIsRefused(tmp_path: Path) -> None:
+    served = Served(tmp_path, "web")
+    served.local.connecting[0].errback(Failure(ConnectionRefusedError()))
+    served.sides.flush()
+    assert "does not answer there" in served.refusal
+
+
+def test_anEmptyNameOnlyMeasures(tmp_path: Path) -> None:
+    served = Served(tmp_path, "")
+    assert served.sides.caller.stream.opened.called
+    assert served.errors == []
+    assert served.local.connecting == []
+    served.sides.end()
+
+
+def test_aCallerThatGoesAwayEndsTheConnecting(tmp_path: Path) -> None:
+    served = Served(tmp_path, "web")
+    served.sides.end()
+    assert served.local.cancelled == 1
+
+
+def test_aServiceThatConnectsTooLateIsDisconnected(tmp_path: Path) -> None:
+    served = Served(tmp_path, "web")
+    protocol: Any = served.local.factories[0].buildProtocol(HERE)
+    transport = MemoryTransport(protocol, False)
+    protocol.makeConnection(transport)
+    # An endpoint may succeed when it is told to stop.
+    served.local._cancel = lambda connecting: None  # type: ignore[method-assign]
+    served.local.connecting[0]._canceller = lambda connecting: connecting.callback(protocol)
+    served.sides.end()
+    assert transport.isAborted
