@@ -1,5 +1,5 @@
 """
-The assist services of a server, as it names them, and as they can be used.
+The assist services of a server, and its relay, as it names them, and as they can be used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from punchd.errors import PunchdError, Refused, Unreachable
 from punchd.net.held import HeldPort
 from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.values.parties import LocalAddressPolicy
-from punchd.wire.commands import Assist
+from punchd.wire.commands import Assist, Relay
 
 
 @frozen
@@ -56,19 +56,19 @@ class AssistServices:
         """
         return {place: each for place, each in self.all().items() if port.reaches(each)}
 
-    def addressOf(self, assist: Assist) -> Address:
+    def addressOf(self, named: Assist | Relay) -> Address:
         """
         Where that one is.
 
         @raise PunchdError: as L{all}.
         """
         try:
-            remote = makeAddress(assist.host or self._server, assist.port)
+            remote = makeAddress(named.host or self._server, named.port)
         except ValueError:
-            raise Unreachable(f"{assist.host!r:.80} is no address of an assist service") from None
+            raise Unreachable(f"{named.host!r:.80} is no address of a service") from None
         if remote.host != self._server and not self._policy.allowsReflexive(remote):
             raise Refused(
-                f"the server names an assist service at {showAddress(remote)}, which is no address "
+                f"the server names a service of its at {showAddress(remote)}, which is no address "
                 "for us to dial"
             )
         return remote

@@ -31,6 +31,8 @@ from punchd.wire.commands import (
     Hello,
     Introduction,
     Ping,
+    Relay,
+    RelayNote,
     Told,
     errorFrom,
     offerArguments,
@@ -66,12 +68,14 @@ class Call:
     An introduction, as it reaches the callee.
 
     @ivar own: how the server sees our port, and what the caller is told of us.
+    @ivar relay: our token for the relay; C{None} if there will be no relayed path.
     """
 
     session: bytes
     caller: PeerID
     own: Party
     other: Party
+    relay: bytes | None = None
 
 
 @frozen
@@ -80,10 +84,12 @@ class Welcome:
     What the server says to a peer that it lets in.
 
     @ivar observed: how it sees this connection.
+    @ivar relay: where its relay is, if it has one.
     """
 
     observed: Address
     assists: tuple[Assist, ...]
+    relay: Relay | None = None
 
 
 @frozen
@@ -112,6 +118,13 @@ class Listener(Typing):
     def told(self, session: bytes, strategy: str, body: bytes, observed: Address | None) -> None:
         """
         The other half of a strategy has sent a message.
+        """
+
+    def relayNoted(self, session: bytes, reason: str, isOver: bool) -> None:
+        """
+        A limit of the relay's slows down the relayed path of an introduction, or ends it.
+
+        @param reason: which one, for the person.
         """
 
 
@@ -157,7 +170,7 @@ class Conversation(amp.CommandLocator):
             raise ProtocolViolation("what answers there is not a punchd server's master service")
         commonMasterVersion(answer["version"], OLDEST_MASTER_VERSION)
         self._ping()
-        return Welcome(answer["observed"], tuple(answer["assists"]))
+        return Welcome(answer["observed"], tuple(answer["assists"]), answer["relay"])
 
     def ask(self, command: type[amp.Command], **arguments: Any) -> Deferred[dict[str, Any]]:
         """
@@ -250,7 +263,13 @@ class Conversation(amp.CommandLocator):
 
     @Introduction.responder
     def introduction(
-        self, session: bytes, caller: PeerID, own: Address, reflexive: Address, **offer: Any
+        self,
+        session: bytes,
+        caller: PeerID,
+        own: Address,
+        reflexive: Address,
+        relay: bytes | None = None,
+        **offer: Any,
     ) -> dict[str, Any]:
         """
         Somebody calls.
@@ -263,6 +282,7 @@ class Conversation(amp.CommandLocator):
                 caller,
                 own=Party(own, offerFrom(offer, OWN)),
                 other=Party(reflexive, offerFrom(offer)),
+                relay=relay,
             )
         )
         return {}
@@ -275,6 +295,14 @@ class Conversation(amp.CommandLocator):
         A message of the other half of a strategy.
         """
         self._listener.told(session, strategy, body, observed)
+        return {}
+
+    @RelayNote.responder
+    def relayNoted(self, session: bytes, reason: str, ends: bool) -> dict[str, Any]:
+        """
+        Why the relay is not what it was.
+        """
+        self._listener.relayNoted(session, reason, ends)
         return {}
 
     @Ping.responder

@@ -299,6 +299,15 @@ class MasterClient(Service):
     def _named(self) -> AssistServices:
         return AssistServices(self._connected()[1].assists, self._server, self.policy)
 
+    def relay(self) -> Address | None:
+        """
+        Where the server's relay is; C{None} if it has none.
+
+        @raise PunchdError: as L{assists}.
+        """
+        relay = self._connected()[1].relay
+        return None if relay is None else self._named().addressOf(relay)
+
     def _ipv6Assist(self) -> Address | None:
         try:
             named = self._named().all().values()

@@ -85,6 +85,7 @@ class PunchdPeer(Service):
         allow: Sequence[str] = (),
         roots: Path | str = "system",
         guesses: int = MOST_GUESSES,
+        takesRelay: bool = True,
         observer: IObserver | None = None,
         random: Random | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
@@ -100,6 +101,7 @@ class PunchdPeer(Service):
         @param roots: what vouches for servers without a pin: a PEM file, or C{"system"}.
         @param guesses: SYNs that guessing ports may cost in one introduction; with 0, nothing is
             guessed.
+        @param takesRelay: whether paths through a server's relay are taken.
         @raise ConfigurationError: when something of this is not usable.
         """
         self.name = self._name = name
@@ -114,7 +116,10 @@ class PunchdPeer(Service):
         names = preferred(list(strategies)) if order is None else list(order)
         if not guesses:
             names = [name for name in names if name not in GUESSING]
-        offer = Offer(strategies=tuple((name, strategies[name].version) for name in names))
+        offer = Offer(
+            strategies=tuple((name, strategies[name].version) for name in names),
+            takesRelay=takesRelay,
+        )
         chance = random or SystemRandom()
         self.punches = Punches(
             reactor,

@@ -32,6 +32,7 @@ from punchd.wire.commands import (
     Introduce,
     Ping,
     Prove,
+    Relay,
     Report,
     Tell,
     Tokens,
@@ -50,6 +51,7 @@ class Exchange:
     What all conversations of a server share. Made by the server.
 
     @ivar assists: where the assist services listen; the server fills it in when it knows.
+    @ivar relays: where the relay does, if there is one; likewise.
     """
 
     clock: IReactorTime
@@ -61,6 +63,7 @@ class Exchange:
     observations: Observations
     dialling: Dialling
     assists: list[Assist] = field(factory=list)
+    relays: list[Relay] = field(factory=list)
 
     def note(self, step: str) -> None:
         """
@@ -176,6 +179,7 @@ class Conversation(amp.CommandLocator):
             "version": version,
             "observed": self.observed,
             "assists": self.exchange.assists,
+            "relay": next(iter(self.exchange.relays), None),
         }
 
     def _register(

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from punchd.errors import Overlapping, Refused, UnknownPeer
 from punchd.interfaces import IObserver
 from punchd.net.pacing import Allowance
+from punchd.server.relaytokens import RelayTokens
 from punchd.server.sessions import Population, Session
 from punchd.values.addresses import Address, showAddress
 from punchd.values.happenings import Happening
@@ -113,12 +114,15 @@ class Introduction:
 class Introductions:
     """
     All introductions of a server.
+
+    @ivar relay: tokens for the server's relay, if it has one.
     """
 
     _clock: IReactorTime
     _entropy: Callable[[int], bytes]
     _population: Population
     _observer: IObserver
+    relay: RelayTokens | None = None
     # In the order of their ends, as all live equally long.
     _bySession: dict[bytes, Introduction] = field(factory=dict, init=False)
     _byPair: dict[frozenset[Address], Introduction] = field(factory=dict, init=False)
@@ -246,10 +250,14 @@ class Introductions:
         caller, callee = introduction.caller, introduction.callee
         calleeOffer = _told(callee.offer, callee.observed, reflexive)
         callerOffer = _told(offer, reflexive, callee.observed)
+        tokens: tuple[bytes | None, bytes | None] = None, None
+        if self.relay is not None and offer.takesRelay and callee.offer.takesRelay:
+            tokens = self.relay.issue(introduction.session, caller, callee)
         toCaller = {
             "session": introduction.session,
             "own": reflexive,
             "reflexive": callee.observed,
+            "relay": tokens[0],
             **toldArguments(calleeOffer),
             **toldArguments(callerOffer, OWN),
         }
@@ -258,6 +266,7 @@ class Introductions:
             "caller": caller.peerID,
             "own": callee.observed,
             "reflexive": reflexive,
+            "relay": tokens[1],
             **toldArguments(callerOffer),
             **toldArguments(calleeOffer, OWN),
         }

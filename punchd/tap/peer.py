@@ -175,6 +175,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         allow=many["allow"],
         roots=options["ca"] or "system",
         guesses=parseGuesses(options["guesses"]),
+        takesRelay=not options["no-relay"],
     )
 
 

@@ -23,6 +23,7 @@ class Offer:
     @ivar mapped: addresses that its router has leased to it, where anybody may dial it; the server
         passes on those that it has dialled itself.
     @ivar ipv6: a port of its own at a global IPv6 address, as the server observed it.
+    @ivar takesRelay: whether it takes paths through the server's relay.
     """
 
     nat: NatBehaviour = UNKNOWN
@@ -30,6 +31,7 @@ class Offer:
     strategies: tuple[tuple[str, int], ...] = ()
     mapped: tuple[Address, ...] = ()
     ipv6: Address | None = None
+    takesRelay: bool = False
 
 
 @frozen

@@ -35,6 +35,7 @@ from punchd.wire.arguments import (
 from punchd.wire.observing import TOKEN_LENGTH
 from punchd.wire.preamble import SESSION_LENGTH
 from punchd.wire.proving import SECRET_LENGTH
+from punchd.wire.relaying import TOKEN_LENGTH as RELAY_TOKEN_LENGTH
 
 #: How many host candidates a peer may name, how many leased addresses, how many strategies, and how
 #: many tokens it gets at a time.
@@ -77,6 +78,7 @@ def _offer(prefix: bytes = b"") -> list[tuple[bytes, amp.Argument]]:
         (prefix + b"oneaddress", amp.Boolean(optional=True)),
         (prefix + b"strategies", Few(StrategyVersion(), MOST_STRATEGIES)),
         (prefix + b"mapped", Few(Where(), MOST_MAPPED, optional=True)),
+        (prefix + b"takesrelay", amp.Boolean(optional=True)),
     ]
 
 
@@ -114,6 +116,7 @@ def offerArguments(offer: Offer, prefix: str = "") -> dict[str, Any]:
         "oneaddress": nat.fromOneAddress or None,
         "strategies": list(offer.strategies),
         "mapped": list(offer.mapped) or None,
+        "takesrelay": offer.takesRelay or None,
     }
     return {prefix + name: value for name, value in arguments.items()}
 
@@ -147,6 +150,7 @@ def offerFrom(arguments: dict[str, Any], prefix: str = "") -> Offer:
         strategies=tuple(said("strategies")),
         mapped=tuple(said("mapped") or ()),
         ipv6=said("ipv6"),
+        takesRelay=bool(said("takesrelay")),
     )
 
 
@@ -162,16 +166,37 @@ class Assist:
     port: int
 
 
-class _AssistArgument(amp.Argument):
-    def toString(self, inObject: Assist) -> bytes:
+@frozen
+class Relay:
+    """
+    Where the relay listens.
+
+    @ivar host: C{None} where it is the host of the master connection.
+    """
+
+    host: str | None
+    port: int
+
+
+class _Place(amp.Argument):
+    """
+    An L{Assist} or a L{Relay}.
+    """
+
+    def __init__(self, kind: type[Assist | Relay], optional: bool = False) -> None:
+        super().__init__(optional=optional)
+        self.kind = kind
+
+    def toString(self, inObject: Assist | Relay) -> bytes:
         return f"{inObject.host or ''}|{inObject.port}".encode("ascii")
 
-    def fromString(self, inString: bytes) -> Assist:
+    def fromString(self, inString: bytes) -> Assist | Relay:
         host, bar, port = inString.partition(b"|")
         isPort = port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
         if not bar or not isPort or len(host) > 255:
-            raise ProtocolViolation(f"a bad assist endpoint: {inString[:80]!r}")
-        return Assist(host.decode("ascii", "replace") or None, int(port))
+            what = self.kind.__name__.lower()
+            raise ProtocolViolation(f"a bad {what} endpoint: {inString[:80]!r}")
+        return self.kind(host.decode("ascii", "replace") or None, int(port))
 
 
 class _Command(amp.Command):
@@ -196,7 +221,8 @@ class Hello(_Command):
     response: ClassVar = [
         (b"version", amp.Integer()),
         (b"observed", Where()),
-        (b"assists", Few(_AssistArgument(), MOST_ASSISTS)),
+        (b"assists", Few(_Place(Assist), MOST_ASSISTS)),
+        (b"relay", _Place(Relay, optional=True)),
     ]
 
 
@@ -250,6 +276,8 @@ class Introduce(_Command):
 
     @cvar arguments: C{token} names a port that the server observed through the assist service;
         without it, the port is the master connection's own.
+    @cvar response: C{relay} is this side's token for the relay; missing where there is no relay, or
+        a side takes no relayed path.
     """
 
     commandName = b"introduce"
@@ -262,6 +290,7 @@ class Introduce(_Command):
         (b"session", Blob(SESSION_LENGTH)),
         (b"own", Where()),
         (b"reflexive", Where()),
+        (b"relay", Blob(RELAY_TOKEN_LENGTH, optional=True)),
         *_OFFERS,
     ]
 
@@ -277,6 +306,7 @@ class Introduction(_Command):
         (b"caller", ID()),
         (b"own", Where()),
         (b"reflexive", Where()),
+        (b"relay", Blob(RELAY_TOKEN_LENGTH, optional=True)),
         *_OFFERS,
     ]
 
@@ -321,6 +351,19 @@ class Report(_Command):
         (b"session", Blob(SESSION_LENGTH)),
         (b"strategy", Name(optional=True)),
         (b"seconds", amp.Float()),
+    ]
+
+
+class RelayNote(_Command):
+    """
+    Server to peer: why the relayed path of that introduction is slowed down, or C{ends} now.
+    """
+
+    commandName = b"relaynote"
+    arguments: ClassVar = [
+        (b"session", Blob(SESSION_LENGTH)),
+        (b"reason", Line()),
+        (b"ends", amp.Boolean()),
     ]
 
 

@@ -20,6 +20,9 @@ PREAMBLE_VERSION = 1
 #: The version of the assist service's question and answer.
 ASSIST_VERSION = 1
 
+#: The version of what is said to the relay.
+RELAY_VERSION = 1
+
 #: The version of the challenge at a leased address.
 PROOF_VERSION = 1
 

@@ -53,6 +53,9 @@ class _Nobody:
     def told(self, session: bytes, strategy: str, body: bytes, observed: Address | None) -> None:
         raise AssertionError("nobody was to say anything")
 
+    def relayNoted(self, session: bytes, reason: str, isOver: bool) -> None:
+        raise AssertionError("nobody has a relayed path")
+
 
 def main() -> None:
     """

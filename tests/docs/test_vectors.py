@@ -17,7 +17,16 @@ from punchd.values.addresses import Address, makeAddress, packAddress, unpackAdd
 from punchd.values.nat import Allocation, Filtering, Mapping, Unsolicited
 from punchd.values.peers import PeerID
 from punchd.values.probes import Answer
-from punchd.wire import boxes, commands, frames, observing, preamble, proving, versions
+from punchd.wire import (
+    boxes,
+    commands,
+    frames,
+    observing,
+    preamble,
+    proving,
+    relaying,
+    versions,
+)
 from punchd.wire.boxes import BoundedAMP
 
 VECTORS: dict[str, Any] = json.loads(
@@ -53,6 +62,7 @@ def test_theConstantsAreThoseOfTheCode() -> None:
             "oldest master": versions.OLDEST_MASTER_VERSION,
             "preamble": versions.PREAMBLE_VERSION,
             "assist": versions.ASSIST_VERSION,
+            "relay": versions.RELAY_VERSION,
             "proof": versions.PROOF_VERSION,
         },
         "lengths": {
@@ -66,6 +76,10 @@ def test_theConstantsAreThoseOfTheCode() -> None:
             "secret": proving.SECRET_LENGTH,
             "seal": proving.SEAL_LENGTH,
             "challenge": proving.CHALLENGE_LENGTH,
+            "opening": relaying.OPENING_LENGTH,
+            "relay token": relaying.TOKEN_LENGTH,
+            "relay answer head": relaying.ANSWER_HEAD_LENGTH,
+            "longest reason": relaying.MAX_REASON,
             "frame head": frames.HEAD_LENGTH,
             "longest control payload": frames.MAX_CONTROL,
             "longest data payload": frames.MAX_DATA,
@@ -129,6 +143,32 @@ def test_challengeIsPackedAndAnswered(vector: dict[str, Any]) -> None:
     assert challenge.answer([secret]) == bytes.fromhex(vector["answer"])
 
 
+@each("openings")
+def test_openingIsPackedAndUnpacked(vector: dict[str, Any]) -> None:
+    opening = relaying.Opening(bytes.fromhex(vector["token"]))
+    assert opening.pack() == bytesOf(vector)
+    assert relaying.Opening.unpack(bytesOf(vector)) == opening
+
+
+@each("openings refused", "why")
+def test_noOpeningIsRefused(vector: dict[str, Any]) -> None:
+    with pytest.raises(getattr(errors, vector["error"])):
+        relaying.Opening.unpack(bytesOf(vector))
+
+
+@each("relay answers")
+def test_relaysAnswerIsPackedAndRead(vector: dict[str, Any]) -> None:
+    refusal, following = vector["refusal"], bytes.fromhex(vector["following"])
+    packed = relaying.packAcceptance() if refusal is None else relaying.packRefusal(refusal)
+    assert packed + following == bytesOf(vector)
+    reader = relaying.AnswerReader()
+    if refusal is None:
+        assert reader.read(bytesOf(vector)) == following
+    else:
+        with pytest.raises(errors.Refused, match=f"^{refusal}$"):
+            reader.read(bytesOf(vector))
+
+
 @each("frames", "kind")
 def test_frameIsPackedAndRead(vector: dict[str, Any]) -> None:
     kind, payload = frames.Kind[vector["kind"]], bytes.fromhex(vector["payload"])
@@ -161,6 +201,14 @@ def strategiesOf(texts: list[str]) -> list[tuple[str, int]]:
     return [(name, int(version)) for name, _, version in (text.partition("/") for text in texts)]
 
 
+def relayOf(text: str) -> commands.Relay | bytes:
+    """
+    Where the relay is, in the answer to a hello; elsewhere a token for it.
+    """
+    host, bar, port = text.partition("|")
+    return commands.Relay(host or None, int(port)) if bar else bytes.fromhex(text)
+
+
 #: What a vector's argument stands for in the code, where that is not the value itself.
 VALUES: dict[str, Callable[[Any], Any]] = {
     "answer": Answer,
@@ -184,6 +232,7 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "own": addressOf,
     "peer": PeerID.parse,
     "reflexive": addressOf,
+    "relay": relayOf,
     "secret": bytes.fromhex,
     "session": bytes.fromhex,
     "token": bytes.fromhex,

@@ -103,6 +103,7 @@ class Listening:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.messages: list[tuple[bytes, str, bytes, Address | None]] = []
+        self.notes: list[tuple[bytes, str, bool]] = []
         self.refusal: Exception | None = None
 
     def called(self, call: Call) -> None:
@@ -112,6 +113,9 @@ class Listening:
 
     def told(self, session: bytes, strategy: str, body: bytes, observed: Address | None) -> None:
         self.messages.append((session, strategy, body, observed))
+
+    def relayNoted(self, session: bytes, reason: str, isOver: bool) -> None:
+        self.notes.append((session, reason, isOver))
 
 
 class Spoken:

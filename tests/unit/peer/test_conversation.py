@@ -24,7 +24,7 @@ from punchd.peer.conversation import (
 )
 from punchd.values.parties import Party
 from punchd.values.peers import PeerID
-from punchd.wire.commands import Assist, Farewell, Tokens
+from punchd.wire.commands import Assist, Farewell, Relay, RelayNote, Tokens
 from tests.unit.net.memory import HERE, THERE
 from tests.unit.peer.servers import GREETING, ServerSide, Spoken
 
@@ -46,6 +46,16 @@ def test_theWelcomeSaysHowTheServerSeesUs() -> None:
     (welcome,) = spoken.welcomes
     assert welcome.observed == HERE
     assert welcome.assists == (Assist(None, 7762), Assist("203.0.113.50", 7763))
+    spoken.end()
+
+
+@pytest.mark.parametrize("relay", [None, Relay(None, 7764), Relay("203.0.113.50", 443)])
+def test_theWelcomeSaysWhereTheRelayIs(relay: Relay | None) -> None:
+    side = ServerSide()
+    side.greeting["relay"] = relay
+    spoken = Spoken(side=side)
+    (welcome,) = spoken.welcomes
+    assert welcome.relay == relay
     spoken.end()
 
 
@@ -239,6 +249,27 @@ def test_anIntroductionIsHandedOn() -> None:
     assert (call.session, call.caller, call.own.reflexive) == (b"s" * 16, PeerID(b"b" * 32), HERE)
     assert isinstance(call.other, Party)
     assert (call.other.reflexive, call.other.offer.strategies) == (THERE, (("lan", 1),))
+    assert answers == [{}]
+    spoken.end()
+
+
+@pytest.mark.parametrize("token", [None, b"t" * 16])
+def test_theTokenForTheRelayIsHandedOn(token: bytes | None) -> None:
+    spoken = Spoken()
+    spoken.introduce(relay=token)
+    (call,) = spoken.listening.calls
+    assert call.relay == token
+    spoken.end()
+
+
+def test_whyTheRelayEndsAPathIsHandedOn() -> None:
+    spoken = Spoken()
+    answers: list[object] = []
+    reason = "no bytes for 300 s"
+    asked = spoken.server.callRemote(RelayNote, session=b"s" * 16, reason=reason, ends=True)
+    asked.addCallback(answers.append)
+    spoken.flush()
+    assert spoken.listening.notes == [(b"s" * 16, reason, True)]
     assert answers == [{}]
     spoken.end()
 

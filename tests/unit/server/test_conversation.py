@@ -185,6 +185,7 @@ class TestHello:
             "version": 1,
             "observed": public(1),
             "assists": [Assist(None, 7762)],
+            "relay": None,
         }
         assert lineOf(conversation).isLoggedIn
 

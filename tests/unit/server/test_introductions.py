@@ -24,11 +24,13 @@ from punchd.server.introductions import (
     Introductions,
     holdBack,
 )
+from punchd.server.relaytokens import RelayTokens
 from punchd.server.sessions import Population, Session
 from punchd.values.addresses import Address
 from punchd.values.nat import Mapping, NatBehaviour
 from punchd.values.parties import Offer
 from punchd.wire.commands import Introduction, Told
+from punchd.wire.preamble import Side
 from tests.unit.server.pretending import (
     Counter,
     Watcher,
@@ -136,6 +138,35 @@ def test_thePortOfATokenTakesThePlaceOfTheMasterConnections() -> None:
     answer = world.introduced(reflexive=public(1, 7777))
     (told,) = lineOf(world.bob).heard(Introduction)
     assert answer["own"] == told["reflexive"] == public(1, 7777)
+
+
+@pytest.mark.parametrize("callers", [False, True])
+@pytest.mark.parametrize("callees", [False, True])
+def test_eachGetsATokenForTheRelayIfBothTakeIt(callers: bool, callees: bool) -> None:
+    world = World()
+    world.introductions.relay = relay = RelayTokens(world.clock, Counter(100))
+    world.bob.offer = Offer(takesRelay=callees)
+    answer = world.introduced(offer=Offer(takesRelay=callers))
+    (told,) = lineOf(world.bob).heard(Introduction)
+    if not (callers and callees):
+        assert answer["relay"] is told["relay"] is None
+        assert len(relay) == 0
+        return
+    one, two = relay.take(answer["relay"]), relay.take(told["relay"])
+    assert one is not None
+    assert two is not None
+    assert one[0] is two[0]
+    assert one[0].session == answer["session"]
+    assert (one[1], two[1]) == (Side.CALLER, Side.CALLEE)
+
+
+def test_aServerWithoutARelayGivesNoToken() -> None:
+    world = World()
+    world.bob.offer = Offer(takesRelay=True)
+    answer = world.introduced(offer=Offer(takesRelay=True))
+    (told,) = lineOf(world.bob).heard(Introduction)
+    assert answer["relay"] is told["relay"] is None
+    assert answer["takesrelay"] is told["takesrelay"] is True
 
 
 def refusal(world: World, **arguments: Any) -> PunchdError:

@@ -244,3 +244,9 @@ def test_guessesMayStandInTheFile(tmp_path: Path) -> None:
     file = tmp_path / "peer.toml"
     file.write_text("guesses = 0\n")
     assert parsed(*NEEDED, f"--config={file}")["guesses"] == "0"
+
+
+@pytest.mark.parametrize(("flags", "takes"), [([], True), (["--no-relay"], False)])
+def test_withoutARelayNoneIsTaken(tmp_path: Path, flags: list[str], takes: bool) -> None:
+    peer = makePeer(parsed(*NEEDED, f"--state={tmp_path}", *flags), Clock())
+    assert peer.punches.offer.takesRelay is takes

@@ -38,6 +38,8 @@ from punchd.wire.commands import (
     Hello,
     Introduce,
     Introduction,
+    Relay,
+    RelayNote,
     Report,
     Tell,
     Tokens,
@@ -66,9 +68,21 @@ OFFERS = st.builds(
     st.lists(ADDRESSES, max_size=MOST_HOSTS).map(tuple),
     st.lists(st.tuples(NAMES, st.integers(0, 99)), max_size=32).map(tuple),
     st.lists(ADDRESSES, max_size=MOST_MAPPED).map(tuple),
+    takesRelay=st.booleans(),
 )
 
-COMMANDS = [Hello, Update, Tokens, Introduce, Introduction, Tell, Told, Report, Farewell]
+COMMANDS = [
+    Hello,
+    Update,
+    Tokens,
+    Introduce,
+    Introduction,
+    Tell,
+    Told,
+    Report,
+    RelayNote,
+    Farewell,
+]
 
 
 def roundTrip(command: type[amp.Command], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -113,6 +127,29 @@ def test_aStepThatIsTooLongIsNone(delta: int) -> None:
 def test_anAssistEndpointArrives(host: str | None, port: int) -> None:
     argument: Any = dict(Hello.response)[b"assists"]
     assert argument.fromString(argument.toString([Assist(host, port)])) == [Assist(host, port)]
+
+
+@given(
+    st.none() | st.from_regex(r"[a-z0-9.:-]{1,40}", fullmatch=True),
+    st.integers(1, 65535),
+)
+def test_theRelaysPlaceArrives(host: str | None, port: int) -> None:
+    argument: Any = dict(Hello.response)[b"relay"]
+    assert argument.fromString(argument.toString(Relay(host, port))) == Relay(host, port)
+
+
+def test_aServerWithoutARelayNamesNone() -> None:
+    sent = {"version": 1, "observed": HERE, "assists": []}
+    box = Hello.makeResponse(sent, None)
+    assert Hello.parseResponse(box, None)["relay"] is None
+
+
+def test_anIntroductionWithoutARelayHasNoToken() -> None:
+    sent = {"session": bytes(16), "own": HERE, "reflexive": HERE}
+    offers = {**toldArguments(Offer()), **toldArguments(Offer(), OWN)}
+    answer = Introduce.parseResponse(Introduce.makeResponse({**sent, **offers}, None), None)
+    told = roundTrip(Introduction, {**sent, "caller": PeerID(bytes(32)), **offers})
+    assert answer["relay"] is told["relay"] is None
 
 
 @pytest.mark.parametrize(
