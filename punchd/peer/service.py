@@ -29,6 +29,7 @@ from punchd.identity.keys import Identity
 from punchd.identity.pins import Pins
 from punchd.identity.tls import makeContext
 from punchd.interfaces import IObserver, IStrategy
+from punchd.link.session import Limits
 from punchd.nat.gateway import findGateway
 from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
@@ -86,6 +87,7 @@ class PunchdPeer(Service):
         roots: Path | str = "system",
         guesses: int = MOST_GUESSES,
         takesRelay: bool = True,
+        limits: Limits | None = None,
         observer: IObserver | None = None,
         random: Random | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
@@ -101,6 +103,7 @@ class PunchdPeer(Service):
         @param roots: what vouches for servers without a pin: a PEM file, or C{"system"}.
         @param guesses: SYNs that guessing ports may cost in one introduction; with 0, nothing is
             guessed.
+        @param limits: what one link may take.
         @param takesRelay: whether paths through a server's relay are taken.
         @raise ConfigurationError: when something of this is not usable.
         """
@@ -141,7 +144,9 @@ class PunchdPeer(Service):
             named = makeContext(credentials, MASTER_ALPN, roots, lean=True)
         self.clients: list[MasterClient] = []
         dialling = Dialling(self.clients, self.punches)
-        self.links = Links(reactor, chance, entropy, dialling, self._exposures)
+        self.links = Links(
+            reactor, chance, entropy, dialling, self._exposures, limits or Limits()
+        )
         for join in servers:
             client = MasterClient(
                 reactor,

@@ -15,6 +15,7 @@ from punchd.identity.folder import StateFolder
 from punchd.interfaces import IStrategy
 from punchd.peer.access import parseNamed, parseRule
 from punchd.peer.forwarding import parseForward
+from punchd.link.session import Limits
 from punchd.peer.guesses import MOST_GUESSES
 from punchd.peer.publishing import Publication, portOf
 from punchd.peer.service import PunchdPeer
@@ -42,6 +43,12 @@ class Options(PunchdOptions):
             None,
             str(MOST_GUESSES),
             "SYNs to guessed ports that one introduction may cost; 0 for none",
+        ],
+        [
+            "survive",
+            None,
+            f"{Limits().survival:.0f}",
+            "seconds that a link and its streams live on without any path",
         ],
         ["config", None, None, "these options as TOML; the command line wins"],
     ]
@@ -85,6 +92,7 @@ class Options(PunchdOptions):
         if not self.many["server"]:
             raise usage.UsageError("say --server HOST[:PORT][#PIN]: where the server is")
         parseGuesses(self["guesses"])
+        parseSurvival(self["survive"])
         self["state"] = self["state"] or defaultState(self.program)
         for text in self.many["server"]:
             JoinAddress.parse(text)
@@ -107,6 +115,17 @@ def parseGuesses(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,4}", text) is None or int(text) > MOST_GUESSES:
         raise ConfigurationError(f"--guesses takes a number from 0 to {MOST_GUESSES}, not {text!r}")
     return int(text)
+
+
+def parseSurvival(text: str) -> float:
+    """
+    The seconds in C{--survive}.
+
+    @raise ConfigurationError: when it is no such number.
+    """
+    if re.fullmatch(r"[0-9]{1,6}", text) is None:
+        raise ConfigurationError(f"--survive takes seconds, such as 600, not {text!r}")
+    return float(text)
 
 
 def chosenStrategies(text: str | None, loaded: dict[str, IStrategy]) -> list[str] | None:
@@ -175,6 +194,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         allow=many["allow"],
         roots=options["ca"] or "system",
         guesses=parseGuesses(options["guesses"]),
+        limits=Limits(survival=parseSurvival(options["survive"])),
         takesRelay=not options["no-relay"],
     )
 
