@@ -2,7 +2,7 @@
 A TCP connection that may be a punched one, until it has proven to be.
 
 Data's way: raw bytes come in here; the preamble is taken off; what follows is TLS, whose plaintext
-is the frames of a L{Stream<punchd.link.stream.Stream>}. Both sides write their preamble as soon as
+is the frames of a L{Path<punchd.link.path.Path>}. Both sides write their preamble as soon as
 they know the session, the caller its TLS greeting with it, so that authentication costs one round
 trip and a half, whichever way TCP was opened.
 """
@@ -17,12 +17,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from punchd.errors import NotTrusted, ProtocolViolation, PunchdError, Unreachable
 from punchd.identity.tls import Verdict
-from punchd.link.stream import Stream
+from punchd.link.path import Path
 from punchd.link.tickets import Ticket
 from punchd.values.outcomes import Way
 from punchd.wire.preamble import PREAMBLE_LENGTH, Preamble, Side, checkBeginning
@@ -34,6 +34,17 @@ DEADLINE = 5.0
 #: idle mappings for two hours, but many drop them after five minutes.
 KEEP_ALIVE = (60, 15, 4)
 
+#: Milliseconds after which data in flight that nobody acknowledges ends the connection (RFC 5482).
+#: The link goes on over another one, if need be over the same path.
+USER_TIMEOUT = 2000
+
+#: Bytes that may wait in the kernel, beyond what is in flight. A longer queue would only make
+#: streams wait for each other.
+NOT_SENT = 128 * 1024
+
+#: Linux's own socket options.
+_OPTIONS = (("TCP_USER_TIMEOUT", USER_TIMEOUT), ("TCP_NOTSENT_LOWAT", NOT_SENT))
+
 #: Who knows which sessions are under way at a port.
 TicketFinder = Callable[[bytes], Ticket | None]
 
@@ -42,11 +53,11 @@ class PunchedConnection(Protocol):
     """
     Made for every connection that was dialled for an introduction or accepted on a held port. It
     ends itself unless it is authenticated by L{DEADLINE}; afterwards it belongs to whoever has its
-    C{stream}.
+    C{path}.
 
     @ivar connectedAt: when TCP was open, on the clock.
     @ivar ticket: C{None} while an accepted connection has not said which session it belongs to.
-    @ivar stream: what the connection carries, once it is settled.
+    @ivar path: the plaintext side, once it is settled.
     """
 
     def __init__(
@@ -71,7 +82,7 @@ class PunchedConnection(Protocol):
         self._settled: PunchdError | bool = False
         self._waiting: list[Deferred[PunchedConnection]] = []
         self._error: PunchdError | None = None
-        self.stream = Stream(clock, self._proven)
+        self.path = Path(clock, self._proven)
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -82,6 +93,10 @@ class PunchedConnection(Protocol):
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+        for name, value in _OPTIONS:
+            option = getattr(socket, name, None)
+            if option is not None:
+                handle.setsockopt(socket.IPPROTO_TCP, option, value)
         self.connectedAt = self._clock.seconds()
         self._deadline = self._clock.callLater(DEADLINE, self._tooLate)
         if self.ticket is not None:
@@ -124,13 +139,16 @@ class PunchedConnection(Protocol):
             self._startTLS(ticket)
 
     def _startTLS(self, ticket: Ticket) -> None:
+        self.path.peerID = ticket.expected
         creator, self._verdict = ticket.connectionCreator()
         factory = TLSMemoryBIOFactory(
             creator,
             ticket.side is Side.CALLER,
-            Factory.forProtocol(lambda: self.stream),
+            Factory.forProtocol(lambda: self.path),
             self._clock,
         )
+        # The session joins small writes itself.
+        factory.protocol = TLSMemoryBIOProtocol
         # Otherwise each connection is announced in the log.
         factory.noisy = False
         self._tls = factory.buildProtocol(self.remote)
@@ -195,8 +213,8 @@ class PunchedConnection(Protocol):
             return self._error
         if self._verdict is not None and self._verdict.refusal is not None:
             return self._verdict.refusal
-        if self.stream.violation is not None:
-            return self.stream.violation
+        if self.path.violation is not None:
+            return self.path.violation
         if reason.check(ConnectionClosed) is None:
             return NotTrusted(f"TLS failed: {reason.getErrorMessage() or repr(reason.value)}")
         return Unreachable("the connection ended before the other end had proven itself")

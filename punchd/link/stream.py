@@ -1,416 +1,267 @@
 """
-One stream over one authenticated connection.
-
-Until links carry several streams, each has a connection of its own, so TCP's flow control is the
-stream's too. Frames (L{punchd.wire.frames}) give it what TLS does not: half-close, a refusal that
-can be read, and an end that can be told from a break.
+One stream of a link, as a Twisted transport.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
 
-from automat import NoTransition
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
+    IConsumer,
     IDelayedCall,
     IHalfCloseableProtocol,
-    IHandshakeListener,
     IProtocol,
-    IReactorTime,
+    IPushProducer,
     ITransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from punchd.errors import ProtocolViolation, PunchdError, Unreachable
-from punchd.link.measuring import RoundTrips
-from punchd.link.opening import makeOpening
-from punchd.net.pacing import Allowance
-from punchd.wire.frames import MAX_DATA, FrameReader, Kind, packFrame, packHead
-from punchd.wire.versions import LINK_ALPN
-
-_T = TypeVar("_T")
+from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
+from punchd.link.carrier import Carrier
+from punchd.link.flow import EARLY, Credit, Window
+from punchd.link.pulling import PullAdapter
+from punchd.wire.frames import (
+    FULL_DATA,
+    Kind,
+    packFrame,
+    packHead,
+    packOpen,
+    packOpened,
+    packPosition,
+)
 
 #: Seconds until the callee must have connected the service, or refused: its own connection to it
 #: has the usual 30.
 OPENING = 40.0
 
-#: Seconds until a measurement's answer must be there, and for which a stream that is only measured
-#: is kept by the callee.
-ANSWERING = 10.0
-MEASURING = 60.0
-
-#: Seconds that a stream which was told to close waits for the other end to agree.
+#: Seconds that a stream whose other end knows that it was closed here waits for it to agree.
 CLOSING = 10.0
 
-#: Seconds that the connection of a stream which the other end has broken may take to end in order.
-BREAKING = 1.0
-
-#: Pings that the other end may send, a second and at once: the answers lie in memory until it reads
-#: them.
-PINGS_PER_SECOND = 5.0
-PINGS_AT_ONCE = 50.0
+#: Bytes that are queued before the producer is paused.
+QUEUED = 65536
 
 
-@implementer(ITransport, IHandshakeListener)
-class Stream(Protocol):
+@implementer(ITransport, IConsumer, IPushProducer)
+class Stream:
     """
-    Made with its connection; C{whenProven} is called when TLS has proven the other end. Then the
-    caller calls L{elect}, the callee's C{onAsked} is called, and who has the stream gives it a
-    protocol with L{carry}: from then on it is that protocol's transport.
+    Made by its L{Session<punchd.link.session.Session>}. The end that was asked for the service
+    calls L{agree} or L{refuse}; either end gives the stream a protocol with L{carry}: from then on
+    it is that protocol's transport. It ends with C{ConnectionDone} when both ends have closed it
+    and each has all that the other has written; else with C{ConnectionLost}.
 
-    @ivar onAsked: called with this stream and the service's name when the caller elects it.
-    @ivar opened: fires with C{None} when the callee has connected the service; fails with
-        L{Refused} when it has not, with L{Unreachable} when the connection breaks before.
-    @ivar service: what was asked for; C{None} before the election.
-    @ivar mayReceive: whether the other end may send now.
-    @ivar violation: what the other end did wrong, if it did.
-    @ivar bytesIn: bytes of the stream that came; C{bytesOut}: that went.
+    @ivar number: in the link.
+    @ivar service: what was asked for.
+    @ivar isOpener: whether this end asked.
+    @ivar opened: fires with C{None} when the other end has connected the service; fails with
+        L{Refused} when it has not, with L{Unreachable} when the stream breaks before.
+    @ivar bytesIn: bytes of the stream that came; C{bytesOut}: that were written.
     """
 
-    transport: Any
+    # Twisted's transports have it, and some protocols look at it.
+    disconnecting = False
 
-    def __init__(self, clock: IReactorTime, whenProven: Callable[[], None]) -> None:
+    def __init__(self, carrier: Carrier, number: int, service: str, isOpener: bool) -> None:
+        self.number = number
+        self.service = service
+        self.isOpener = isOpener
         self.bytesIn = 0
         self.bytesOut = 0
-        self.service: str | None = None
-        self.mayReceive = False
-        self.opened: Deferred[None] = Deferred()
-        self.violation: PunchdError | None = None
-        self.onAsked: Callable[[Stream, str], None] = lambda stream, service: None
         self.isOver = False
-        self._clock = clock
-        self._whenProven = whenProven
-        self._reader = FrameReader()
-        self._opening = makeOpening(self)
+        #: Whether this end's end is on its way.
+        self.finSent = False
+        #: Whether the session has it among those that have something to send.
+        self.isReady = False
+        self.opened: Deferred[None] = Deferred()
+        self._carrier = carrier
+        self._isAgreed = False
         # An IProtocol, perhaps an IHalfCloseableProtocol.
         self._protocol: Any = None
-        self._kept: list[bytes] = []
-        self._finReceived = False
-        self._finSent = False
-        self._closing: IDelayedCall | None = None
-        self._patience: IDelayedCall | None = None
-        self._roundTrips = RoundTrips(clock, self.sendFrame)
-        self._pings = Allowance(clock, PINGS_PER_SECOND, PINGS_AT_ONCE)
-        self._isDeaf = False
-        self._broken = ""
+        self._timer: IDelayedCall | None = None
         self._awaitingEnd: list[Deferred[None]] = []
-
-    # What the connection tells.
-
-    def handshakeCompleted(self) -> None:
-        if self.transport.negotiatedProtocol != LINK_ALPN:
-            self._violated(ProtocolViolation("the other end does not speak punchd-link/1"))
-        else:
-            self._whenProven()
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._isDeaf:
-            return
-        try:
-            for kind, payload in self._reader.read(data):
-                if kind is Kind.DATA:
-                    self._dataReceived(payload)
-                else:
-                    self._frameReceived(kind, payload)
-                if self._hasEnough():
-                    return
-        except ProtocolViolation as violation:
-            self._violated(violation)
-        except NoTransition:
-            self._violated(ProtocolViolation("a frame that does not fit the stream's state"))
-
-    def _hasEnough(self) -> bool:
-        # A frame just read may have ended everything.
-        return self._isDeaf
-
-    def _dataReceived(self, data: bytes) -> None:
-        if not self.mayReceive or self._finReceived:
-            raise ProtocolViolation("DATA where none is allowed")
-        self.bytesIn += len(data)
-        if self._closing is not None:
-            # Closed here, and the other end still talks: it must learn that nobody listens.
-            self.abortConnection()
-        elif self._protocol is None:
-            self._kept.append(data)
-            self.transport.pauseProducing()
-        else:
-            self._protocol.dataReceived(data)
-
-    def _frameReceived(self, kind: Kind, payload: bytes) -> None:
-        if kind is Kind.OPEN:
-            self._opening.asked(_text(payload))
-        elif kind is Kind.OPENED:
-            self._opening.agreed()
-        elif kind is Kind.REFUSED:
-            self._opening.refused(_text(payload))
-        elif kind is Kind.FIN:
-            self._finCame()
-        elif kind is Kind.RESET:
-            self._isDeaf = True
-            self._broken = _text(payload) or "reset by the other end"
-            self._endBroken()
-        elif kind is Kind.PING:
-            if not self._pings.take():
-                raise ProtocolViolation(f"more than {PINGS_PER_SECOND:.0f} PINGs a second")
-            self.sendFrame(Kind.PONG, payload)
-        elif kind is Kind.PONG:
-            self._roundTrips.ponged()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.isOver = True
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
-        self._stopPatience(None)
-        self._roundTrips.end()
-        if not self.opened.called:
-            self.opened.errback(
-                self.violation or Unreachable("the connection ended before the service answered")
-            )
-        # Nobody may be waiting for it any more.
-        self.opened.addErrback(_expected)
-        if self._protocol is not None:
-            finished = self._finReceived and self._finSent and not self._isDeaf
-            why = ConnectionDone() if finished else ConnectionLost(self._broken or None)
-            self._protocol.connectionLost(Failure(why))
-        for ended in self._awaitingEnd:
-            ended.callback(None)
-        self._awaitingEnd.clear()
-
-    def whenOver(self) -> Deferred[None]:
-        """
-        Fires when the connection is gone.
-        """
-        if self.isOver:
-            return succeed(None)
-        ended: Deferred[None] = Deferred()
-        self._awaitingEnd.append(ended)
-        return ended
-
-    def _violated(self, violation: ProtocolViolation) -> None:
-        self._isDeaf = True
-        self.violation = violation
-        self._broken = str(violation)
-        self.transport.abortConnection()
+        # What comes.
+        self._window = Window(carrier.budget, carrier.limits)
+        self._unread: deque[bytes] = deque()
+        self._isPaused = False
+        self._isDelivering = False
+        self._finReceived = False
+        self._inputEnded = False
+        # What goes.
+        self._credit = Credit(EARLY)
+        self._queue: deque[bytes | memoryview] = deque()
+        self._queued = 0
+        self._producer: Any = None
+        self._producerIsPaused = False
+        self._isClosing = False
+        self._finWanted = False
+        self._finArrived = False
+        self._nobodyListens = False
 
     # Opening.
 
-    def elect(self, service: str) -> None:
+    def ask(self) -> None:
         """
-        Caller: take this connection for a stream to C{service}; an empty name only measures. It
-        breaks unless the callee agrees or refuses in time.
+        Session: this end opens the stream.
         """
-        self._opening.elect(service)
-        self._patience = self._clock.callLater(OPENING, self._losePatience)
-        self.opened.addBoth(self._stopPatience)
+        window = self._window.open(self._carrier.clock.seconds())
+        self._carrier.send(packOpen(self.number, window, self.service))
+        self._timer = self._carrier.clock.callLater(OPENING, self._losePatience)
+
+    def asked(self, window: int) -> None:
+        """
+        Session: the other end opens it, and grants C{window} bytes.
+        """
+        self._credit.extend(max(window, EARLY))
 
     def agree(self) -> None:
         """
-        Callee: the service is connected. A stream to no service, which is only measured, does not
-        last.
+        The service is connected.
         """
-        if not self.service:
-            self._patience = self._clock.callLater(MEASURING, self.abortConnection)
-        self._opening.agree()
+        if self.isOver or self._isAgreed or self.isOpener:
+            return
+        self._isAgreed = True
+        self._carrier.send(
+            packOpened(self.number, self._window.open(self._carrier.clock.seconds()))
+        )
+        self.opened.callback(None)
+        self._wake()
 
     def refuse(self, why: str) -> None:
         """
-        Callee: there will be no stream; C{why} is for the person at the other end.
+        There will be no stream; C{why} is for the person at the other end.
         """
-        self._opening.refuse(why)
+        if self.isOver or self._isAgreed or self.isOpener:
+            return
+        self._carrier.send(packFrame(Kind.REFUSED, why.encode("utf-8"), self.number))
+        self._end(ConnectionLost(why), Refused(why))
 
-    def endRefused(self) -> None:
+    def agreed(self, window: int) -> None:
         """
-        There will be no stream; the connection goes.
+        Session: the other end agrees.
+
+        @raise ProtocolViolation: when it was not asked, or has said so before.
         """
-        # What the caller sent before it heard of this is for nobody.
-        self._isDeaf = True
-        self._finSent = True
-        self.transport.resumeProducing()
-        self.transport.loseConnection()
-        if self._closing is None and not self.isOver:
-            self._closing = self._clock.callLater(CLOSING, self.transport.abortConnection)
+        self._answered("OPENED")
+        self._isAgreed = True
+        self._credit.extend(max(window, self._credit.limit))
+        self.opened.callback(None)
+        self._wake()
+
+    def refused(self, why: str) -> None:
+        """
+        Session: the other end refuses.
+
+        @raise ProtocolViolation: as L{agreed}.
+        """
+        self._answered("REFUSED")
+        self._end(ConnectionLost(why), Refused(why))
+
+    def _answered(self, what: str) -> None:
+        if self._isAgreed or not self.isOpener:
+            raise ProtocolViolation(f"{what} where none is allowed")
+        self._stopTimer()
+
+    def _losePatience(self) -> None:
+        self._timer = None
+        if self._carrier.isConnected:
+            self._break("the other end neither agreed nor refused")
+        else:
+            self._timer = self._carrier.clock.callLater(OPENING, self._losePatience)
 
     def carry(self, protocol: IProtocol) -> None:
         """
         Be C{protocol}'s transport. It gets all that has come so far, and what comes.
         """
         self._protocol = protocol
-        if not self.isOver:
-            self.transport.resumeProducing()
         protocol.makeConnection(self)
         if self.isOver:
-            protocol.connectionLost(Failure(ConnectionLost(self._broken or None)))
+            self._tellLost(ConnectionLost(self._why))
+        else:
+            self._deliver()
+
+    # Reading.
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Session: bytes of the stream.
+
+        @raise ProtocolViolation: when they may not come.
+        """
+        if self._finReceived or not (self._isAgreed or not self.isOpener):
+            raise ProtocolViolation("DATA where none is allowed")
+        length = len(data)
+        self._window.receive(length)
+        self.bytesIn += length
+        if self._isClosing:
+            # Closed here, and the other end still talks: it must learn that nobody listens, but
+            # after all that was written.
+            self._nobodyListens = True
+            if self.finSent:
+                self._break("nobody listens any more")
+        elif self._protocol is None or self._isPaused or self._isDelivering:
+            self._unread.append(data)
+        else:
+            self._protocol.dataReceived(data)
+            self._consumed(length)
+
+    def _deliver(self) -> None:
+        if self._isDelivering:
             return
-        kept, self._kept = self._kept, []
-        for data in kept:
-            protocol.dataReceived(data)
-        if self._finReceived:
-            self._tellInputEnded(protocol)
+        self._isDelivering = True
+        while self._unread and not self._isPaused and not self._isClosing and not self.isOver:
+            data = self._unread.popleft()
+            self._protocol.dataReceived(data)
+            self._consumed(len(data))
+        self._isDelivering = False
+        self._tellInputEnded()
 
-    # Measuring.
+    def _consumed(self, length: int) -> None:
+        if self._window.consume(length) and not self._finReceived and not self.isOver:
+            carrier = self._carrier
+            credit = self._window.grant(carrier.clock.seconds(), carrier.roundTrip)
+            carrier.send(packPosition(Kind.CREDIT, credit, self.number), withAck=True)
 
-    def measure(self) -> Deferred[float]:
+    def finReceived(self) -> None:
         """
-        The round-trip time, end to end through TLS, in seconds.
+        Session: no more will come.
 
-        @raise Unreachable: when the connection ends first, or no answer comes.
+        @raise ProtocolViolation: when that was said before, or may not be yet.
         """
-        if self.isOver:
-            return fail(Unreachable("the connection ended"))
-        return self._roundTrips.measure()
-
-    @property
-    def roundTrip(self) -> float | None:
-        """
-        Seconds, as last measured.
-        """
-        return self._roundTrips.latest
-
-    # Ending.
-
-    def _finCame(self) -> None:
-        if not self.mayReceive or self._finReceived:
+        if self._finReceived or not (self._isAgreed or not self.isOpener):
             raise ProtocolViolation("FIN where none is allowed")
         self._finReceived = True
-        if self._protocol is not None:
-            self._tellInputEnded(self._protocol)
-        self._closeIfFinished()
+        self._tellInputEnded()
 
-    def _tellInputEnded(self, protocol: Any) -> None:
-        if IHalfCloseableProtocol.providedBy(protocol):
-            protocol.readConnectionLost()
+    def _tellInputEnded(self) -> None:
+        if self._inputEnded or not self._finReceived or self.isOver or self._isDelivering:
+            return
+        if not self._isClosing and (self._unread or self._protocol is None or self._isPaused):
+            return
+        self._inputEnded = True
+        if IHalfCloseableProtocol.providedBy(self._protocol):
+            self._protocol.readConnectionLost()
         else:
             self.loseConnection()
-
-    def _sendFin(self) -> None:
-        if not self._finSent and not self.isOver:
-            self._finSent = True
-            self.sendFrame(Kind.FIN)
-
-    def _closeIfFinished(self) -> None:
-        if self._finSent and self._finReceived and not self.isOver:
-            self.transport.loseConnection()
-
-    def loseWriteConnection(self) -> None:
-        """
-        Nothing more will be written; reading goes on.
-        """
-        self._sendFin()
-        if IHalfCloseableProtocol.providedBy(self._protocol):
-            self._protocol.writeConnectionLost()
-        self._closeIfFinished()
-
-    def loseConnection(self) -> None:
-        if self.isOver or self._closing is not None:
-            return
-        self._sendFin()
-        self._closing = self._clock.callLater(CLOSING, self._stopWaiting)
-        self.transport.resumeProducing()
-        self._closeIfFinished()
-
-    def _losePatience(self) -> None:
-        self._patience = None
-        self._broken = "the other end neither agreed nor refused"
-        self.transport.abortConnection()
-
-    def _stopPatience(self, result: _T) -> _T:
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
-        self._patience = None
-        return result
-
-    def _stopWaiting(self) -> None:
-        self._broken = "the other end did not agree to close"
-        self.transport.abortConnection()
-
-    def _endBroken(self) -> None:
-        """
-        The other end has broken the stream: end the connection too, but in order if that is
-        possible at once. A TCP reset would leave in the other's NAT the entry of a connection that
-        was reset. One that is made of Linux then takes our next SYN on these two ports for invalid,
-        and if it answers such SYNs, nobody connects until the entry is forgotten, 10 s later.
-        """
-        self.transport.unregisterProducer()
-        self.transport.resumeProducing()
-        self.transport.loseConnection()
-        if self._closing is None:
-            self._closing = self._clock.callLater(BREAKING, self.transport.abortConnection)
-
-    def abortConnection(self) -> None:
-        """
-        Break the stream: the other end sees a reset, never an orderly end.
-        """
-        if self.isOver:
-            return
-        self._broken = self._broken or str(ConnectionAborted())
-        self.sendFrame(Kind.RESET, b"the other side broke the stream")
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-        if self._closing is None:
-            self._closing = self._clock.callLater(CLOSING, self.transport.abortConnection)
-
-    # Writing, as a transport.
-
-    def sendFrame(self, kind: Kind, payload: bytes = b"") -> None:
-        """
-        Send a frame that is no C{DATA}.
-        """
-        self.transport.write(packFrame(kind, payload))
-
-    def write(self, data: bytes) -> None:
-        if self._finSent or self.isOver:
-            return
-        self.bytesOut += len(data)
-        if len(data) <= MAX_DATA:
-            self.transport.writeSequence([packHead(Kind.DATA, len(data)), data])
-            return
-        view = memoryview(data)
-        for at in range(0, len(data), MAX_DATA):
-            piece = bytes(view[at : at + MAX_DATA])
-            self.transport.writeSequence([packHead(Kind.DATA, len(piece)), piece])
-
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self.write(b"".join(iovec))
-
-    def getPeer(self) -> IAddress:
-        peer: IAddress = self.transport.getPeer()
-        return peer
-
-    def getHost(self) -> IAddress:
-        host: IAddress = self.transport.getHost()
-        return host
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        Let C{producer} be told when the connection cannot take more.
-        """
-        self.transport.registerProducer(producer, streaming)
-
-    def unregisterProducer(self) -> None:
-        """
-        The producer is done.
-        """
-        self.transport.unregisterProducer()
+        self._endIfDone()
 
     def pauseProducing(self) -> None:
         """
-        Deliver nothing until L{resumeProducing}; the other end will be told by TCP.
+        Deliver nothing until L{resumeProducing}; the other end may fill the window.
         """
-        if not self.isOver:
-            self.transport.pauseProducing()
+        self._isPaused = True
 
     def resumeProducing(self) -> None:
         """
         Deliver again.
         """
-        if not self.isOver:
-            self.transport.resumeProducing()
+        self._isPaused = False
+        if self._protocol is not None and (self._unread or self._finReceived):
+            self._deliver()
 
     def stopProducing(self) -> None:
         """
@@ -418,11 +269,248 @@ class Stream(Protocol):
         """
         self.loseConnection()
 
+    # Writing.
+
+    def write(self, data: bytes) -> None:
+        if self.finSent or self.isOver or not data:
+            return
+        if self._finWanted and self._producer is None:
+            return
+        length = len(data)
+        self.bytesOut += length
+        self._queue.append(data)
+        self._queued += length
+        if not self.isReady:
+            self._wake()
+        if self._queued > QUEUED and self._producer is not None and not self._producerIsPaused:
+            self._producerIsPaused = True
+            self._producer.pauseProducing()
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def _wake(self) -> None:
+        if self.hasSomething and not self.isReady:
+            self._carrier.ready(self, self._queued)
+
+    @property
+    def hasSomething(self) -> bool:
+        """
+        Whether there is something that may be sent now.
+        """
+        if self.isOver or not (self._isAgreed or self.isOpener):
+            return False
+        if self._queue:
+            return self._credit.left > 0
+        return self._finWanted and not self.finSent and self._producer is None
+
+    def take(self, pieces: list[bytes | memoryview]) -> int:
+        """
+        Session: add a frame, and perhaps the last one, to C{pieces}.
+
+        @return: their bytes.
+        """
+        queue = self._queue
+        length = min(self._queued, self._credit.left, FULL_DATA)
+        taken = 0
+        if length > 0:
+            taken = 8 + length
+            pieces.append(packHead(Kind.DATA, length, self.number))
+            self._credit.sent += length
+            self._queued -= length
+            if not self._queued:
+                pieces.extend(queue)
+                queue.clear()
+            else:
+                self._cut(pieces, length)
+        if not queue:
+            if self._finWanted and not self.finSent and self._producer is None:
+                pieces.append(packFrame(Kind.FIN, b"", self.number))
+                taken += 8
+                self.finSent = True
+            elif self._producerIsPaused:
+                self._producerIsPaused = False
+                self._producer.resumeProducing()
+        return taken
+
+    def _cut(self, pieces: list[bytes | memoryview], length: int) -> None:
+        queue = self._queue
+        while length:
+            first = queue.popleft()
+            if len(first) > length:
+                view = memoryview(first)
+                pieces.append(view[:length])
+                queue.appendleft(view[length:])
+                return
+            pieces.append(first)
+            length -= len(first)
+
+    def credited(self, limit: int) -> None:
+        """
+        Session: the other end grants more.
+        """
+        self._credit.extend(limit)
+        if self._queue and not self.isReady:
+            self._wake()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        Let C{producer} be told when the stream cannot take more.
+        """
+        if self._producer is not None:
+            raise RuntimeError("this stream has a producer already")
+        if self.isOver:
+            producer.stopProducing()
+            return
+        if streaming:
+            self._producer = producer
+            if self._queued > QUEUED:
+                self._producerIsPaused = True
+                producer.pauseProducing()
+        else:
+            self._producer = PullAdapter(self._carrier.clock, producer)
+            self._producerIsPaused = self._queued > QUEUED
+            if not self._producerIsPaused:
+                self._producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """
+        The producer is done.
+        """
+        if isinstance(self._producer, PullAdapter):
+            self._producer.pauseProducing()
+        self._producer = None
+        self._producerIsPaused = False
+        self._wake()
+
+    # Ending.
+
+    def loseWriteConnection(self) -> None:
+        """
+        Nothing more will be written; reading goes on.
+        """
+        if not self._finWanted and not self.isOver:
+            self._finWanted = True
+            self._wake()
+
+    def loseConnection(self) -> None:
+        """
+        Close, after what was written; and when the producer, if there is one, is done. What the
+        other end still sends breaks the stream, when all is written.
+        """
+        if self.isOver or self._isClosing:
+            return
+        self._isClosing = self.disconnecting = True
+        if self._unread:
+            self._nobodyListens = True
+            self._unread.clear()
+        self.loseWriteConnection()
+        if self.finSent:
+            self.finLeft()
+        if not self.isOver:
+            self._tellInputEnded()
+
+    def finLeft(self) -> None:
+        """
+        Session: this end's end is on its way.
+        """
+        if self._nobodyListens:
+            self._break("nobody listens any more")
+        elif self._finArrived:
+            self.finArrived()
+        if not self.isOver and not self._isClosing:
+            if IHalfCloseableProtocol.providedBy(self._protocol):
+                self._protocol.writeConnectionLost()
+
+    def finArrived(self) -> None:
+        """
+        Session: the other end has all that was written, and knows that it is all.
+        """
+        self._finArrived = True
+        if not self.isOver:
+            self._endIfDone()
+        if not self.isOver and self._isClosing and self._timer is None:
+            self._timer = self._carrier.clock.callLater(CLOSING, self._stopWaiting)
+
+    def _endIfDone(self) -> None:
+        if self._finArrived and self._inputEnded and not self.isOver:
+            self._end(ConnectionDone(), Unreachable("the stream was closed"))
+
+    def _stopWaiting(self) -> None:
+        self._timer = None
+        if self._carrier.isConnected:
+            self._break("the other end did not agree to close")
+        else:
+            self._timer = self._carrier.clock.callLater(CLOSING, self._stopWaiting)
+
+    def abortConnection(self) -> None:
+        """
+        Break the stream: the other end sees a reset, never an orderly end.
+        """
+        if not self.isOver:
+            self._break("the other side broke the stream", str(ConnectionAborted()))
+
+    def _break(self, why: str, here: str | None = None) -> None:
+        self._carrier.send(packFrame(Kind.RESET, why.encode("utf-8"), self.number))
+        self.broken(here or why)
+
+    def broken(self, why: str) -> None:
+        """
+        Session: the stream was reset, or the link is over.
+        """
+        self._end(ConnectionLost(why), Unreachable(why))
+
+    _why: str | None = None
+
+    def _end(self, reason: Exception, error: PunchdError) -> None:
+        if self.isOver:
+            return
+        self.isOver = True
+        self._why = str(reason)
+        self._stopTimer()
+        self._unread.clear()
+        self._queue.clear()
+        self._queued = 0
+        self._window.close()
+        self._carrier.ended(self)
+        if not self.opened.called:
+            self.opened.errback(error)
+        # Nobody may be waiting for it any more.
+        self.opened.addErrback(_expected)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        if self._protocol is not None:
+            self._tellLost(reason)
+        awaiting, self._awaitingEnd = self._awaitingEnd, []
+        for ended in awaiting:
+            ended.callback(None)
+
+    def _tellLost(self, reason: Exception) -> None:
+        protocol, self._protocol = self._protocol, None
+        protocol.connectionLost(Failure(reason))
+
+    def whenOver(self) -> Deferred[None]:
+        """
+        Fires when the stream is gone.
+        """
+        if self.isOver:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._awaitingEnd.append(ended)
+        return ended
+
+    def _stopTimer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def getPeer(self) -> IAddress:
+        return self._carrier.peer
+
+    def getHost(self) -> IAddress:
+        return self._carrier.host
+
 
 def _expected(failure: Failure) -> None:
     failure.trap(PunchdError)
-
-
-def _text(payload: bytes) -> str:
-    text = payload.decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "?" for character in text)

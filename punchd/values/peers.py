@@ -8,6 +8,8 @@ import re
 from hashlib import sha256
 
 from attrs import frozen
+from twisted.internet.interfaces import IAddress
+from zope.interface import implementer
 
 from punchd.errors import ConfigurationError
 
@@ -80,3 +82,17 @@ class Pin:
 
     name: str
     peerID: PeerID
+
+
+@implementer(IAddress)
+@frozen
+class PeerAddress:
+    """
+    A peer, as the end of a stream.
+
+    @ivar name: the one that it is trusted under; empty if not known.
+    @ivar peerID: what its key has proven; C{None} where it does not matter: it is ourselves.
+    """
+
+    name: str
+    peerID: PeerID | None

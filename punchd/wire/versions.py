@@ -8,7 +8,7 @@ from punchd.errors import IncompatibleVersions
 
 #: TLS application protocols (RFC 7301).
 MASTER_ALPN = b"punchd-master/1"
-LINK_ALPN = b"punchd-link/1"
+LINK_ALPN = b"punchd-link/2"
 
 #: The version of the master service's commands, and the oldest one still understood.
 MASTER_VERSION = 1

@@ -1,0 +1,212 @@
+"""
+A path: the plaintext side of a connection between two peers that has proven both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from typing import Protocol as Typing
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from punchd.errors import ProtocolViolation, PunchdError
+from punchd.link.sequence import Pieces
+from punchd.values.peers import PeerID
+from punchd.wire.frames import FrameReader, Join, Kind, packEnd
+from punchd.wire.versions import LINK_ALPN
+
+_log = Logger()
+
+#: Seconds that a path which is left may take to send what was written, and to end in order.
+LEAVING = 3.0
+
+
+class PathUser(Typing):
+    """
+    Who gets what comes over a path.
+    """
+
+    def frameReceived(self, path: Any, kind: Kind, stream: int, payload: bytes) -> None:
+        """A frame; may raise L{ProtocolViolation}."""
+
+    def batchReceived(self, path: Any) -> None:
+        """There are no more frames for now."""
+
+    def violated(self, path: Any, violation: ProtocolViolation) -> None:
+        """The other end has broken the rules; nothing more comes."""
+
+    def pathLost(self, path: Any, why: str) -> None:
+        """The path is gone."""
+
+
+def _declineAll(path: Path, join: Join) -> None:
+    path.decline("nobody here waits for this path")
+
+
+@implementer(IHandshakeListener)
+class Path(Protocol):
+    """
+    Made with its connection; C{whenProven} is called when TLS has proven the other end. Then the
+    caller gives it to L{Session.join<punchd.link.session.Session.join>}; at the callee C{onJoin} is
+    called when it has done so, and gives the path to a session, or calls L{decline}.
+
+    @ivar isDirect: whether nobody is in between.
+    @ivar peerID: who is at the other end.
+    @ivar onJoin: called with this path and the L{Join}.
+    @ivar reader: what has come.
+    @ivar violation: what the other end did wrong, if it did.
+    """
+
+    transport: Any
+    peerID: PeerID
+
+    def __init__(
+        self, clock: IReactorTime, whenProven: Callable[[], None], isDirect: bool = True
+    ) -> None:
+        self.isDirect = isDirect
+        self.isLost = False
+        self.onJoin: Callable[[Path, Join], None] = _declineAll
+        self.reader = FrameReader()
+        self.violation: PunchdError | None = None
+        self._clock = clock
+        self._whenProven = whenProven
+        self._user: PathUser | None = None
+        self._wasJoined = False
+        self._isDeaf = False
+        self._leaving: IDelayedCall | None = None
+        self._awaitingEnd: list[Deferred[None]] = []
+
+    def handshakeCompleted(self) -> None:
+        if self.transport.negotiatedProtocol != LINK_ALPN:
+            self.violation = ProtocolViolation(
+                f"the other end does not speak {LINK_ALPN.decode()}: update the older one"
+            )
+            self._isDeaf = True
+            self.abort()
+        else:
+            self._whenProven()
+
+    def attach(self, user: PathUser | None) -> None:
+        """
+        Give what comes from now on to C{user}; to nobody, if it is C{None}.
+        """
+        self._user = user
+        self._isDeaf = user is None
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._isDeaf:
+            return
+        try:
+            for kind, stream, payload in self.reader.read(data):
+                if self._user is not None:
+                    self._user.frameReceived(self, kind, stream, payload)
+                else:
+                    self._joinReceived(kind, payload)
+                # A frame may have ended everything.
+                if self._isDeaf:
+                    return
+        except ProtocolViolation as violation:
+            self._violated(violation)
+        else:
+            if self._user is not None:
+                self._user.batchReceived(self)
+
+    def _joinReceived(self, kind: Kind, payload: bytes) -> None:
+        if kind is not Kind.JOIN or self._wasJoined:
+            raise ProtocolViolation(f"{kind.name} where none is allowed")
+        self._wasJoined = True
+        self.onJoin(self, Join.unpack(payload))
+
+    def _violated(self, violation: ProtocolViolation) -> None:
+        user, self._user = self._user, None
+        self._isDeaf = True
+        self.violation = violation
+        _log.warn("a peer broke the protocol: {violation}", violation=violation)
+        if user is None:
+            self.abort()
+        else:
+            user.violated(self, violation)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.isLost = True
+        self._isDeaf = True
+        if self._leaving is not None and self._leaving.active():
+            self._leaving.cancel()
+        user, self._user = self._user, None
+        if user is not None:
+            user.pathLost(self, reason.getErrorMessage())
+        for ended in self._awaitingEnd:
+            ended.callback(None)
+        self._awaitingEnd.clear()
+
+    def whenLost(self) -> Deferred[None]:
+        """
+        Fires when the connection is gone.
+        """
+        if self.isLost:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._awaitingEnd.append(ended)
+        return ended
+
+    # Writing.
+
+    def write(self, pieces: Pieces) -> None:
+        """
+        Send whole frames.
+        """
+        if self._leaving is None and not self.isLost:
+            self.transport.write(b"".join(pieces))
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """
+        Tell C{producer} when the connection can take no more.
+        """
+        if not self.isLost:
+            self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """
+        The producer is done.
+        """
+        if not self.isLost:
+            self.transport.unregisterProducer()
+
+    # Ending.
+
+    def decline(self, why: str, isUnknown: bool = False) -> None:
+        """
+        Callee: answer a L{Join}; this path is of no use.
+
+        @param isUnknown: whether there is no such link here, so that the other end gives it up.
+        """
+        self.write([packEnd(Kind.DECLINED, isUnknown, why)])
+        self.leave()
+
+    def leave(self) -> None:
+        """
+        Nobody needs the path any more: end it after what was written, in order if that is possible
+        soon. A TCP reset would leave in the other's NAT the entry of a connection that was reset.
+        One that is made of Linux then takes our next SYN on these two ports for invalid, and if it
+        answers such SYNs, nobody connects until the entry is forgotten, 10 s later.
+        """
+        self._user = None
+        self._isDeaf = True
+        if self._leaving is not None or self.isLost:
+            return
+        self._leaving = self._clock.callLater(LEAVING, self.transport.abortConnection)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """
+        End the path now.
+        """
+        if not self.isLost:
+            self.transport.abortConnection()

@@ -1,0 +1,294 @@
+"""
+The paths of one session: which one is written to, which one is read, and which are tried.
+
+One end joins a path, the other is joined. Who joins goes on with the old path until the other has
+answered; then it has moved, both ways. Who is joined writes to the new path at once, and reads the
+old one until the joiner's answer has come over the new one; if that does not come, because the new
+path is lost before, the old one is good still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from punchd.errors import ProtocolViolation, Refused, Unreachable
+from punchd.link.sending import ISessionPath, Sender
+from punchd.link.sequence import Outbound, Pieces
+from punchd.wire.frames import Join, Joined, Kind, unpackEnd
+
+#: Seconds until a C{JOIN} must be answered.
+JOINING = 10.0
+
+#: Who is preferred when both ends join at once: generation, and whether the initiator joins.
+Rank = tuple[int, bool]
+
+
+@frozen
+class _Try:
+    """
+    A path over which we have asked.
+    """
+
+    rank: Rank
+    done: Deferred[None]
+
+
+@define(eq=False)
+class Paths:
+    """
+    Made with its session; over with L{end}.
+
+    @ivar sender: to the path that is written to.
+    @ivar reading: the path that is read.
+    @ivar received: bytes of the other end's sequence that were handed on.
+    """
+
+    _clock: IReactorTime
+    _linkID: bytes
+    _isInitiator: bool
+    _outbound: Outbound
+    _user: Any
+    _changed: Callable[[], None]
+    _acknowledgedTo: Callable[[int], None]
+    _whenWritable: Callable[[], None]
+    _unknown: Callable[[str], None]
+    sender: Sender | None = field(default=None, init=False)
+    reading: ISessionPath | None = field(default=None, init=False)
+    _former: Sender | None = field(default=None, init=False)
+    _received: int = field(default=0, init=False)
+    _rank: Rank = field(default=(0, False), init=False)
+    _generation: int = field(default=0, init=False)
+    _wasJoined: bool = field(default=False, init=False)
+    _tries: dict[ISessionPath, _Try] = field(factory=dict, init=False)
+
+    @property
+    def path(self) -> ISessionPath | None:
+        """
+        The one that is written to.
+        """
+        return None if self.sender is None else self.sender.path
+
+    @property
+    def received(self) -> int:
+        if self.reading is not None:
+            # The reader is behind while it skips what was known before.
+            self._received = max(self._received, self.reading.reader.position)
+        return self._received
+
+    # Joining.
+
+    def join(self, path: ISessionPath) -> Deferred[None]:
+        """
+        Ask the other end to go on over C{path}.
+        """
+        done: Deferred[None] = Deferred(lambda _: self._giveUp(path))
+        self._generation += 1
+        self._tries[path] = _Try((self._generation, self._isInitiator), done)
+        path.attach(self._user)
+        isNew = self._isInitiator and not self._wasJoined
+        path.write([Join(self._linkID, self._generation, isNew, self.received).pack()])
+        done.addTimeout(JOINING, self._clock)
+        return done
+
+    def _giveUp(self, path: ISessionPath) -> None:
+        self._tries.pop(path, None)
+        path.attach(None)
+        path.abort()
+
+    def joined(self, path: ISessionPath, join: Join) -> str | None:
+        """
+        The other end asks.
+
+        @return: why not, if so.
+        @raise ProtocolViolation: when it has received more than there was.
+        """
+        rank = (join.generation, not self._isInitiator)
+        self._generation = max(self._generation, join.generation)
+        if rank <= max([self._rank, *(each.rank for each in self._tries.values())]):
+            return "the link goes on over another path"
+        self._checkReceived(join.received)
+        self._rank = rank
+        self._wasJoined = True
+        path.attach(self._user)
+        if self.sender is not None and self.sender.path is self.reading:
+            self._former = self.sender
+            self._former.isHeld = True
+        elif self.sender is not None:
+            # It was tried itself.
+            self.sender.end()
+            self.sender.path.leave()
+        self._send(path, join.received)
+        return None
+
+    def _checkReceived(self, received: int) -> None:
+        if received > self._outbound.end:
+            raise ProtocolViolation(
+                f"has received {received} bytes of the {self._outbound.end} that were sent"
+            )
+
+    def _send(self, path: ISessionPath, received: int) -> None:
+        self._acknowledgedTo(received)
+        begins, entries = self._outbound.unacknowledged()
+        path.write([Joined(self.received, begins).pack()])
+        self.sender = sender = Sender(path, self._whenWritable)
+        # All of them now: what is written meanwhile comes behind.
+        sender.begin(list(entries))
+        self._changed()
+
+    def frameReceived(self, path: ISessionPath, kind: Kind, payload: bytes) -> None:
+        """
+        C{JOIN}, C{JOINED} or C{DECLINED}.
+
+        @raise ProtocolViolation: when it may not come now.
+        """
+        if kind is Kind.JOIN:
+            raise ProtocolViolation("JOIN on a path of a link")
+        asked = self._tries.pop(path, None)
+        if kind is Kind.DECLINED:
+            isUnknown, why = unpackEnd(payload)
+            if asked is None:
+                raise ProtocolViolation("DECLINED where none is allowed")
+            path.leave()
+            if isUnknown:
+                self._unknown(why)
+            asked.done.errback(Refused(why))
+            return
+        joined = Joined.unpack(payload)
+        if asked is not None:
+            self._agreed(path, joined, asked)
+        elif path is self.path and path is not self.reading:
+            self._confirmed(path, joined)
+        else:
+            raise ProtocolViolation("JOINED where none is allowed")
+
+    def _agreed(self, path: ISessionPath, joined: Joined, asked: _Try) -> None:
+        self._checkReceived(joined.received)
+        if asked.rank <= self._rank:
+            path.leave()
+            asked.done.errback(Refused("the link goes on over another path"))
+            return
+        self._rank = asked.rank
+        self._wasJoined = True
+        former = self.sender
+        self._read(path, joined.begins)
+        if former is not None:
+            former.end()
+            former.path.leave()
+        self._send(path, joined.received)
+        asked.done.callback(None)
+
+    def _confirmed(self, path: ISessionPath, joined: Joined) -> None:
+        self._acknowledgedTo(joined.received)
+        self._read(path, joined.begins)
+
+    def _read(self, path: ISessionPath, begins: int) -> None:
+        received = self.received
+        if begins > received:
+            raise ProtocolViolation(f"goes on at {begins}, where {received} bytes have come")
+        old, self.reading = self.reading, path
+        path.reader.begin(begins, received)
+        self._dropFormer()
+        if old is not None and old is not self.path:
+            old.leave()
+
+    def _dropFormer(self) -> None:
+        former, self._former = self._former, None
+        if former is not None:
+            former.end()
+            former.path.leave()
+
+    # Writing.
+
+    def send(self, pieces: Pieces) -> None:
+        """
+        Send frames of the sequence, if there is a path.
+        """
+        if self.sender is not None:
+            self.sender.send(pieces)
+        if self._former is not None:
+            self._former.send(pieces)
+
+    def pong(self, path: ISessionPath, number: int) -> None:
+        """
+        Answer a ping that came over C{path}, there.
+        """
+        for sender in (self.sender, self._former):
+            if sender is not None and sender.path is path:
+                sender.pong(number)
+
+    # Losing.
+
+    def lost(self, path: ISessionPath) -> None:
+        """
+        C{path} is gone.
+        """
+        asked = self._tries.pop(path, None)
+        if asked is not None:
+            asked.done.errback(Unreachable("the path was lost before the other end had answered"))
+        if self._former is not None and self._former.path is path:
+            self._former.end()
+            self._former = None
+        if path is self.path:
+            self._fallBack()
+        if path is self.reading:
+            self._received = self.received
+            self.reading = None
+
+    def _fallBack(self) -> None:
+        assert self.sender is not None
+        self.sender.end()
+        self.sender, self._former = self._former, None
+        if self.sender is not None:
+            self.sender.goOn()
+        self._changed()
+
+    def leave(self) -> None:
+        """
+        Give up the path that is written to, and read.
+        """
+        path = self.path
+        if path is not None:
+            if self._former is None and self.reading not in (None, path):
+                assert self.reading is not None
+                self.reading.leave()
+            self._dropFormer()
+            self._received = self.received
+            self.reading = None
+            path.leave()
+            self._fallBack()
+
+    def abort(self) -> None:
+        """
+        The path that is written to is dead.
+        """
+        path = self.path
+        if path is not None:
+            path.attach(None)
+            self.lost(path)
+            path.abort()
+
+    def end(self) -> None:
+        """
+        The session is over.
+        """
+        tries, self._tries = self._tries, {}
+        for path, asked in tries.items():
+            path.attach(None)
+            path.abort()
+            asked.done.errback(Unreachable("the link is over"))
+        if self.reading is not None and self.reading is not self.path:
+            self.reading.leave()
+        self.reading = None
+        self._dropFormer()
+        if self.sender is not None:
+            self.sender.path.leave()
+            self.sender.end()
+            self.sender = None
+
+    def __iter__(self) -> Iterator[ISessionPath]:
+        return iter(self._tries)

@@ -1,0 +1,585 @@
+"""
+The session of a link: what both ends keep while paths come and go.
+
+Each end sends one sequence of bytes, counts the bytes of the other's that it has handed on, and
+keeps its own until the other has counted them. On a new path both say how far they have come, and
+go on from there. So nothing that runs in a link knows of a move, or of a path that was cut in the
+middle of a frame.
+
+Offsets in every C{DATA} frame, with credit as the only acknowledgement, would need less bookkeeping
+for bytes, but then C{OPEN}, C{FIN} and C{RESET} each need a way of their own to be repeated and to
+be recognised, closed streams must be remembered until both ends know, and a stream that nobody
+reads holds its whole window at the sender.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import Protocol as Typing
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from punchd.errors import NotTrusted, ProtocolViolation, Unreachable
+from punchd.link.flow import Budget, Limits
+from punchd.link.keeping import Keeping
+from punchd.link.paths import Paths
+from punchd.link.sending import ISessionPath
+from punchd.link.sequence import Outbound
+from punchd.link.stream import Stream
+from punchd.link.table import Table
+from punchd.values.peers import PeerAddress, PeerID
+from punchd.wire.frames import (
+    MAX_DATA,
+    Join,
+    Kind,
+    packEnd,
+    textOf,
+    unpackEnd,
+    unpackOpen,
+    unpackPosition,
+)
+
+_log = Logger()
+
+#: Bytes that are received before they are acknowledged, and seconds after which they are anyway.
+ACKNOWLEDGE = 65536
+ACKNOWLEDGING = 0.2
+
+#: Bytes that wait for the end of the reactor's turn, so that small writes go out together.
+SMALL = 16384
+
+#: Bytes of frames that are no C{DATA}, beyond L{Limits.unacknowledged}, until an end that
+#: acknowledges nothing is given up.
+SLACK = 1024 * 1024
+
+
+class SessionOwner(Typing):
+    """
+    Who has a session.
+    """
+
+    def asked(self, stream: Stream, service: str) -> None:
+        """The other end has opened C{stream}: C{agree} or C{refuse}, now or later."""
+
+    def pathChanged(self, session: Session) -> None:
+        """There is a path, another one, or none any more (C{session.path} is C{None})."""
+
+
+class Session:
+    """
+    Made for each link, at both ends; over when it says so (L{whenOver}): after L{close} or
+    L{abort} of either end, a violation, or L{Limits.survival} seconds without a path. While it has
+    no path, or wants a better one, its owner dials, and lets it L{join} what it got.
+
+    @ivar linkID: the link's name, the same at both ends.
+    @ivar isInitiator: whether this end has made the link.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        linkID: bytes,
+        isInitiator: bool,
+        peerID: PeerID,
+        owner: SessionOwner,
+        limits: Limits = Limits(),  # noqa: B008
+        *,
+        peer: IAddress | None = None,
+        host: IAddress | None = None,
+    ) -> None:
+        """
+        @param peer: the other end, as its streams' C{getPeer} tells; C{host}: this one.
+        """
+        self.clock = clock
+        self.linkID = linkID
+        self.isInitiator = isInitiator
+        self.peerID = peerID
+        self.limits = limits
+        self.peer: IAddress = peer or PeerAddress("", peerID)
+        self.host: IAddress = host or PeerAddress("", None)
+        self.isOver = False
+        self._pastIn = 0
+        self._pastOut = 0
+        self.budget = Budget.of(limits)
+        self._owner = owner
+        self._table = Table(isInitiator, limits.streams)
+        self._outbound = Outbound()
+        self._keeping = Keeping(clock, self._pathIsDead)
+        self._paths = Paths(
+            clock,
+            linkID,
+            isInitiator,
+            self._outbound,
+            self,
+            self._pathChanged,
+            self._acknowledgedTo,
+            self._pump,
+            self._unknown,
+        )
+        # What is to be sent: control frames, and streams that have something.
+        self._control: list[bytes] = []
+        self._controlSize = 0
+        self._ready: deque[Stream] = deque()
+        self._isPumping = False
+        self._turn: IDelayedCall | None = None
+        self._ends: deque[tuple[int, Stream]] = deque()
+        # What was received.
+        self._acknowledged = 0
+        self._ackNow = False
+        self._ackLater: IDelayedCall | None = None
+        # How it ends.
+        self._saidGoodbye = False
+        self._heardGoodbye = False
+        self._goodbye = ""
+        self._why = ""
+        self._surviving: IDelayedCall | None = clock.callLater(limits.survival, self._survived)
+        self._awaitingEnd: list[Deferred[str]] = []
+
+    # What people want to know.
+
+    @property
+    def path(self) -> ISessionPath | None:
+        """
+        The path that is written to.
+        """
+        return self._paths.path
+
+    @property
+    def isConnected(self) -> bool:
+        """
+        Whether there is a path now.
+        """
+        return self._paths.path is not None
+
+    @property
+    def roundTrip(self) -> float | None:
+        """
+        Seconds, as last measured.
+        """
+        return self._keeping.roundTrip
+
+    @property
+    def streams(self) -> Collection[Stream]:
+        """
+        Those that are there now.
+        """
+        return self._table.streams
+
+    @property
+    def bytesIn(self) -> int:
+        """
+        What has come in all streams.
+        """
+        return self._pastIn + sum(stream.bytesIn for stream in self._table.streams)
+
+    @property
+    def bytesOut(self) -> int:
+        """
+        What was written to them.
+        """
+        return self._pastOut + sum(stream.bytesOut for stream in self._table.streams)
+
+    @property
+    def isEnding(self) -> bool:
+        """
+        Whether there will be no more streams.
+        """
+        return self.isOver or self._saidGoodbye or self._heardGoodbye
+
+    def measure(self) -> Deferred[float]:
+        """
+        The time to the other end and back, in seconds.
+
+        @raise Unreachable: when there is no path, or no answer.
+        """
+        if not self.isConnected:
+            return fail(Unreachable(self._why or "the link has no path now"))
+        return self._keeping.measure()
+
+    # Streams.
+
+    def openStream(self, service: str) -> Stream:
+        """
+        A new stream, which may be written to at once. Its C{opened} fails if there cannot be one.
+        """
+        stream = Stream(self, self._table.claimOwn(), service, isOpener=True)
+        why = self._table.whyFull()
+        if self.isEnding:
+            why = f"the link ends: {self._why or self._goodbye}"
+        if why is not None:
+            stream.broken(why)
+        else:
+            self._table.add(stream)
+            stream.ask()
+        return stream
+
+    def send(self, frame: bytes, withAck: bool = False) -> None:
+        """
+        Stream: send a frame that is no C{DATA}.
+        """
+        if self.isOver:
+            return
+        self._control.append(frame)
+        self._controlSize += len(frame)
+        if withAck:
+            self._ackNow = True
+        self._pumpSoon()
+
+    def ready(self, stream: Stream, queued: int) -> None:
+        """
+        Stream: it has C{queued} bytes, or its end, to send. The first small write of a reactor's
+        turn goes out at once, those that follow together.
+        """
+        stream.isReady = True
+        self._ready.append(stream)
+        if not self._isPumping and (queued > SMALL or self._turn is None):
+            self._pump()
+            if queued <= SMALL:
+                self._pumpSoon()
+
+    def ended(self, stream: Stream) -> None:
+        """
+        Stream: it is over.
+        """
+        self._table.remove(stream)
+        self._pastIn += stream.bytesIn
+        self._pastOut += stream.bytesOut
+        if self.isEnding:
+            self._pumpSoon()
+
+    def _pumpSoon(self) -> None:
+        if self._turn is None and not self._isPumping and not self.isOver:
+            self._turn = self.clock.callLater(0, self._turnEnded)
+
+    def _turnEnded(self) -> None:
+        self._turn = None
+        self._pump()
+
+    # Sending.
+
+    def _pump(self) -> None:
+        if self._isPumping or self.isOver:
+            return
+        self._isPumping = True
+        ready = self._ready
+        while self._control or (ready and self._mayTake()):
+            if self._control:
+                self._flushControl()
+                continue
+            pieces: list[bytes | memoryview] = []
+            size = 0
+            finished: list[Stream] = []
+            while ready and size < MAX_DATA:
+                stream = ready.popleft()
+                stream.isReady = False
+                if not stream.hasSomething:
+                    continue
+                size += stream.take(pieces)
+                if stream.finSent:
+                    finished.append(stream)
+                elif stream.hasSomething and not stream.isReady:
+                    stream.isReady = True
+                    ready.append(stream)
+            if size:
+                self._append(pieces, size)
+            for stream in finished:
+                self._ends.append((self._outbound.end, stream))
+                stream.finLeft()
+        self._isPumping = False
+        if self._ackNow:
+            self._acknowledge()
+        if self.isEnding:
+            self._endIfDone()
+
+    def _mayTake(self) -> bool:
+        sender = self._paths.sender
+        return (
+            sender is not None
+            and sender.isWritable
+            and self._outbound.size < self.limits.unacknowledged
+        )
+
+    def _flushControl(self) -> None:
+        frames, size = self._control, self._controlSize
+        self._control, self._controlSize = [], 0
+        self._append(frames, size)
+        if self._outbound.size > self.limits.unacknowledged + SLACK:
+            self._over("the other end acknowledges nothing")
+
+    def _append(self, pieces: list[bytes | memoryview] | list[bytes], size: int) -> None:
+        self._outbound.append(pieces, size)
+        self._keeping.moved()
+        self._paths.send(pieces)
+
+    # Receiving.
+
+    def frameReceived(self, path: ISessionPath, kind: Kind, number: int, payload: bytes) -> None:
+        """
+        Path: a frame has come.
+
+        @raise ProtocolViolation: when it may not come now.
+        """
+        if kind >= Kind.JOIN:
+            self._pathFrameReceived(path, kind, payload)
+            return
+        if path is not self._paths.reading:
+            raise ProtocolViolation(f"{kind.name} before JOINED")
+        if kind is Kind.OPEN:
+            self._opened(number, *unpackOpen(payload))
+            return
+        if kind is Kind.GOODBYE:
+            self._goodbyeReceived(*unpackEnd(payload))
+            return
+        stream = self._table.get(number)
+        if stream is None:
+            # It was, and is closed.
+            return
+        if kind is Kind.DATA:
+            stream.dataReceived(payload)
+        elif kind is Kind.CREDIT:
+            stream.credited(unpackPosition(payload))
+        elif kind is Kind.FIN:
+            # It waits for this.
+            self._ackNow = True
+            stream.finReceived()
+        elif kind is Kind.OPENED:
+            stream.agreed(unpackOpen(payload)[0])
+        elif kind is Kind.REFUSED:
+            stream.refused(textOf(payload))
+        else:
+            stream.broken(textOf(payload) or "reset by the other end")
+
+    def _opened(self, number: int, window: int, service: str) -> None:
+        self._table.claim(number)
+        stream = Stream(self, number, service, isOpener=False)
+        why = self._table.whyFull()
+        if self.isEnding:
+            why = "the link ends"
+        if why is not None:
+            stream.refuse(why)
+            return
+        self._table.add(stream)
+        stream.asked(window)
+        self._owner.asked(stream, service)
+
+    def _pathFrameReceived(self, path: ISessionPath, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.ACK:
+            self._acknowledgedTo(unpackPosition(payload))
+        elif kind is Kind.PING:
+            self._keeping.pinged()
+            self._paths.pong(path, unpackPosition(payload))
+        elif kind is Kind.PONG:
+            if path is self.path:
+                self._keeping.ponged(unpackPosition(payload))
+        else:
+            self._paths.frameReceived(path, kind, payload)
+
+    def _acknowledgedTo(self, received: int) -> None:
+        self._outbound.acknowledge(received)
+        ends = self._ends
+        while ends and ends[0][0] <= received:
+            ends.popleft()[1].finArrived()
+
+    def batchReceived(self, path: ISessionPath) -> None:
+        """
+        Path: there are no more frames for now.
+        """
+        self._keeping.heard()
+        missing = self._paths.received - self._acknowledged
+        if missing:
+            self._keeping.moved()
+            if missing >= ACKNOWLEDGE:
+                self._ackNow = True
+            elif self._ackLater is None and not self._ackNow:
+                self._ackLater = self.clock.callLater(ACKNOWLEDGING, self._acknowledge)
+        self._pump()
+
+    def _acknowledge(self) -> None:
+        self._ackNow = False
+        if self._ackLater is not None:
+            if self._ackLater.active():
+                self._ackLater.cancel()
+            self._ackLater = None
+        received = self._paths.received
+        sender = self._paths.sender
+        if sender is not None and received > self._acknowledged:
+            self._acknowledged = received
+            sender.acknowledge(received)
+
+    # Paths.
+
+    def join(self, path: ISessionPath) -> Deferred[None]:
+        """
+        Go on over C{path}, on which this end is the caller. Meanwhile, and if nothing comes of it,
+        everything stays as it is.
+
+        @return: fires when the other end has agreed; fails with L{Refused} when it has not, or
+            knows no such link (then the session is over), with L{Unreachable} when the path is
+            lost, and with C{TimeoutError} when there is no answer.
+        """
+        if path.peerID != self.peerID:
+            path.abort()
+            return fail(NotTrusted("a path to somebody else"))
+        if self.isOver:
+            path.leave()
+            return fail(Unreachable(f"the link is over: {self._why}"))
+        return self._paths.join(path)
+
+    def joined(self, path: ISessionPath, join: Join) -> None:
+        """
+        Go on over C{path}, on which the other end, the caller, has said C{join}. It is declined
+        when it comes too late, or from somebody else.
+        """
+        if path.peerID != self.peerID:
+            _log.warn("{peer} would join a link of {other}", peer=path.peerID, other=self.peerID)
+            path.decline("there is no such link", isUnknown=True)
+        elif self.isOver:
+            path.decline(self._why, isUnknown=True)
+        else:
+            try:
+                why = self._paths.joined(path, join)
+            except ProtocolViolation as violation:
+                path.leave()
+                self._endNow(str(violation))
+            else:
+                if why is not None:
+                    path.decline(why)
+
+    def _pathChanged(self) -> None:
+        sender = self._paths.sender
+        if sender is not None:
+            # What is said in JOINED acknowledges, too.
+            self._acknowledged = 0
+            self._keeping.watch(sender)
+            self._stopSurviving()
+        else:
+            self._keeping.rest()
+            if self._surviving is None:
+                self._surviving = self.clock.callLater(self.limits.survival, self._survived)
+        self._owner.pathChanged(self)
+        if sender is not None:
+            self._pumpSoon()
+        elif self._heardGoodbye and self._saidGoodbye and not self._table.streams:
+            self._over(self._goodbye)
+
+    def pathLost(self, path: ISessionPath, why: str) -> None:
+        """
+        Path: it is gone.
+        """
+        self._paths.lost(path)
+
+    def leavePath(self, why: str) -> None:
+        """
+        Give up the present path, in order, because the owner knows it to be of no use any more.
+        """
+        if self.isConnected:
+            _log.info("gives up a path to {peer}: {why}", peer=self.peer, why=why)
+            self._paths.leave()
+
+    def _pathIsDead(self) -> None:
+        _log.info("no sign of life from {peer} over this path", peer=self.peer)
+        self._paths.abort()
+
+    def _unknown(self, why: str) -> None:
+        self._over(why)
+
+    # Ending.
+
+    def close(self, why: str) -> None:
+        """
+        No more streams; when those that there are have finished, the link is over.
+        """
+        if self.isEnding:
+            return
+        self._goodbye = why
+        self._sayGoodbye()
+
+    def _sayGoodbye(self) -> None:
+        self._saidGoodbye = True
+        self.send(packEnd(Kind.GOODBYE, False, self._goodbye))
+        self._pumpSoon()
+
+    def _goodbyeReceived(self, isNow: bool, why: str) -> None:
+        if isNow:
+            self._over(why)
+            return
+        if self._heardGoodbye:
+            raise ProtocolViolation("GOODBYE twice")
+        self._heardGoodbye = self._ackNow = True
+        self._goodbye = self._goodbye or why
+        if not self._saidGoodbye:
+            self._sayGoodbye()
+
+    def _endIfDone(self) -> None:
+        """
+        Both know that it ends, no stream is left, and each knows that the other has everything: the
+        one who knows this first says so before it goes.
+        """
+        if self.isOver or not (self._saidGoodbye and self._heardGoodbye):
+            return
+        if not (self._table.streams or self._outbound.size or self._control):
+            self._over(self._goodbye)
+
+    def abort(self, why: str) -> None:
+        """
+        End the link now: the streams are reset, and the other end is told if there is a path.
+        """
+        self._endNow(why)
+
+    def violated(self, path: ISessionPath, violation: ProtocolViolation) -> None:
+        """
+        Path: the other end has broken the rules.
+        """
+        self._endNow(str(violation))
+
+    def _endNow(self, why: str) -> None:
+        if not self.isOver:
+            frame = packEnd(Kind.GOODBYE, True, why)
+            self._append([*self._control, frame], self._controlSize + len(frame))
+            self._over(why)
+
+    def _survived(self) -> None:
+        self._surviving = None
+        self._over(f"no path for {self.limits.survival:.0f} s")
+
+    def _stopSurviving(self) -> None:
+        if self._surviving is not None:
+            self._surviving.cancel()
+            self._surviving = None
+
+    def _over(self, why: str) -> None:
+        if self.isOver:
+            return
+        self.isOver = True
+        self._why = why
+        sender = self._paths.sender
+        if sender is not None:
+            sender.acknowledge(self._paths.received)
+        for call in (self._surviving, self._turn, self._ackLater):
+            if call is not None and call.active():
+                call.cancel()
+        self._surviving = self._turn = self._ackLater = None
+        self._keeping.end()
+        self._paths.end()
+        self._control.clear()
+        self._ready.clear()
+        self._ends.clear()
+        self._outbound.clear()
+        for stream in list(self._table.streams):
+            stream.broken(why)
+        awaiting, self._awaitingEnd = self._awaitingEnd, []
+        for ended in awaiting:
+            ended.callback(why)
+
+    def whenOver(self) -> Deferred[str]:
+        """
+        Fires when the link is over, and says why.
+        """
+        if self.isOver:
+            return succeed(self._why)
+        ended: Deferred[str] = Deferred()
+        self._awaitingEnd.append(ended)
+        return ended
