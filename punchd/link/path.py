@@ -59,6 +59,7 @@ class Path(Protocol):
     @ivar isDirect: whether nobody is in between.
     @ivar peerID: who is at the other end.
     @ivar onJoin: called with this path and the L{Join}.
+    @ivar join: what the caller has said, once it has.
     @ivar reader: what has come.
     @ivar violation: what the other end did wrong, if it did.
     """
@@ -72,12 +73,12 @@ class Path(Protocol):
         self.isDirect = isDirect
         self.isLost = False
         self.onJoin: Callable[[Path, Join], None] = _declineAll
+        self.join: Join | None = None
         self.reader = FrameReader()
         self.violation: PunchdError | None = None
         self._clock = clock
         self._whenProven = whenProven
         self._user: PathUser | None = None
-        self._wasJoined = False
         self._isDeaf = False
         self._leaving: IDelayedCall | None = None
         self._awaitingEnd: list[Deferred[None]] = []
@@ -92,7 +93,7 @@ class Path(Protocol):
         else:
             self._whenProven()
 
-    def attach(self, user: PathUser | None) -> None:
+    def attach(self, user: Any) -> None:
         """
         Give what comes from now on to C{user}; to nobody, if it is C{None}.
         """
@@ -118,10 +119,10 @@ class Path(Protocol):
                 self._user.batchReceived(self)
 
     def _joinReceived(self, kind: Kind, payload: bytes) -> None:
-        if kind is not Kind.JOIN or self._wasJoined:
+        if kind is not Kind.JOIN or self.join is not None:
             raise ProtocolViolation(f"{kind.name} where none is allowed")
-        self._wasJoined = True
-        self.onJoin(self, Join.unpack(payload))
+        self.join = Join.unpack(payload)
+        self.onJoin(self, self.join)
 
     def _violated(self, violation: ProtocolViolation) -> None:
         user, self._user = self._user, None

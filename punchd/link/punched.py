@@ -82,7 +82,7 @@ class PunchedConnection(Protocol):
         self._settled: PunchdError | bool = False
         self._waiting: list[Deferred[PunchedConnection]] = []
         self._error: PunchdError | None = None
-        self.path = Path(clock, self._proven)
+        self.path = Path(clock, self._proven, isDirect=way is not Way.RELAYED)
 
     def connectionMade(self) -> None:
         transport: Any = self.transport

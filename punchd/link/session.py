@@ -99,7 +99,7 @@ class Session:
         self.peerID = peerID
         self.limits = limits
         self.peer: IAddress = peer or PeerAddress("", peerID)
-        self.host: IAddress = host or PeerAddress("", None)
+        self.host: IAddress = host or PeerAddress("", peerID)
         self.isOver = False
         self._pastIn = 0
         self._pastOut = 0

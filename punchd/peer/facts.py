@@ -10,7 +10,8 @@ from typing import Any
 from attrs import define, field
 
 from punchd.errors import NoPath, PunchdError
-from punchd.link.session import ISessionPath, Session
+from punchd.link.sending import ISessionPath
+from punchd.link.session import Session
 from punchd.peer.meeting import Meeting
 from punchd.values.outcomes import Outcome
 from punchd.values.peers import PeerID

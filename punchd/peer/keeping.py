@@ -18,8 +18,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from punchd.errors import PunchdError, Unreachable
+from punchd.link.flow import Limits
 from punchd.link.path import Path
-from punchd.link.session import Limits, Session
+from punchd.link.session import Session
 from punchd.link.stream import Stream
 from punchd.peer.dialling import Dialling, Wanted
 from punchd.peer.exposing import Exposures
@@ -77,7 +78,13 @@ class Link:
     def __attrs_post_init__(self) -> None:
         there = PeerAddress(self.facts.peer, self.peerID)
         self.session = Session(
-            self._clock, self.number, self._isInitiator, self.peerID, self, there, self._limits
+            self._clock,
+            self.number,
+            self._isInitiator,
+            self.peerID,
+            self,
+            self._limits,
+            peer=there,
         )
         self.session.whenOver().addCallback(self._ended)
 
@@ -238,13 +245,17 @@ class Link:
         The other end has asked for an introduction, and wants the link to run over that path.
         """
         self.session.joined(path, join)
-        if self.session.path is path:
+        if self._isOn(path):
             self._took(path, meeting)
 
     def _took(self, path: Path, meeting: Meeting) -> None:
         self.facts.moves += self._wasThere
         self._wasThere = True
         self.facts.took(meeting, path.isDirect, self._clock.seconds())
+
+    def _isOn(self, path: Path) -> bool:
+        present: object = self.session.path
+        return present is path
 
     @property
     def _isOnDirect(self) -> bool:

@@ -11,17 +11,15 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
+from punchd.link.flow import Limits
 from punchd.link.path import Path
-from punchd.link.session import Limits
 from punchd.peer.dialling import Dialling
 from punchd.peer.exposing import Exposures
 from punchd.peer.facts import Facts
 from punchd.peer.keeping import Link
 from punchd.peer.meeting import Meeting
 from punchd.values.peers import PeerID
-
-#: Bytes that name a link.
-LINK_LENGTH = 16
+from punchd.wire.frames import LINK_LENGTH
 
 #: Links that one peer may have with us: one is what it needs; two when both sides dial at once;
 #: more when it is restarted again and again.

@@ -29,7 +29,7 @@ from punchd.identity.keys import Identity
 from punchd.identity.pins import Pins
 from punchd.identity.tls import makeContext
 from punchd.interfaces import IObserver, IStrategy
-from punchd.link.session import Limits
+from punchd.link.flow import Limits
 from punchd.nat.gateway import findGateway
 from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
@@ -144,9 +144,7 @@ class PunchdPeer(Service):
             named = makeContext(credentials, MASTER_ALPN, roots, lean=True)
         self.clients: list[MasterClient] = []
         dialling = Dialling(self.clients, self.punches)
-        self.links = Links(
-            reactor, chance, entropy, dialling, self._exposures, limits or Limits()
-        )
+        self.links = Links(reactor, chance, entropy, dialling, self._exposures, limits or Limits())
         for join in servers:
             client = MasterClient(
                 reactor,

@@ -13,9 +13,9 @@ from twisted.python import usage
 from punchd.errors import ConfigurationError, PunchdError
 from punchd.identity.folder import StateFolder
 from punchd.interfaces import IStrategy
+from punchd.link.flow import Limits
 from punchd.peer.access import parseNamed, parseRule
 from punchd.peer.forwarding import parseForward
-from punchd.link.session import Limits
 from punchd.peer.guesses import MOST_GUESSES
 from punchd.peer.publishing import Publication, portOf
 from punchd.peer.service import PunchdPeer

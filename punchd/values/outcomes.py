@@ -36,6 +36,7 @@ class Way(Enum):
 
     DIALLED = "dialled"
     ACCEPTED = "accepted"
+    RELAYED = "relayed"
 
 
 @frozen

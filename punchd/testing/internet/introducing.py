@@ -16,7 +16,6 @@ from punchd.link.path import Path
 from punchd.link.session import Session
 from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
-from punchd.peer.links import LINK_LENGTH
 from punchd.peer.punching import Punch
 from punchd.strategies.planning import makePlan
 from punchd.testing.internet.peers import Peer
@@ -24,6 +23,7 @@ from punchd.values.nat import NatBehaviour
 from punchd.values.outcomes import Outcome
 from punchd.values.peers import PeerAddress, PeerID
 from punchd.values.plans import Plan
+from punchd.wire.frames import LINK_LENGTH
 from punchd.wire.preamble import NONCE_LENGTH, Side
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Half:
 
     @ivar peer: the peer on this side.
     @ivar running: as of L{Punch.run<punchd.peer.punching.Punch.run>}, once it runs.
-    @ivar session: what runs over the path that was won.
+    @ivar session: what runs over C{path}, which was won.
     @ivar error: why there is nothing.
     """
 
@@ -122,6 +122,7 @@ class Half:
     packetsBefore: int = 0
     running: Deferred[Any] | None = None
     session: Session | None = None
+    path: Path | None = None
     error: BaseException | None = None
     overAt: float | None = None
     plan: Plan = field(factory=lambda: Plan(()))
@@ -162,8 +163,8 @@ class Half:
         there = PeerAddress("the other", path.peerID)
         clock, join = self.peer.host.reactor, path.join
         number = self.peer.random.randbytes(LINK_LENGTH) if join is None else join.link
-        session = Session(clock, number, isCaller, path.peerID, self, there)
-        self.session = session
+        session = Session(clock, number, isCaller, path.peerID, self, peer=there)
+        self.session, self.path = session, path
         if join is None:
             # Only what the other side agrees to is a path.
             session.join(path).addCallbacks(lambda _: self._over(), self.lost)
@@ -324,6 +325,9 @@ class Introduction:
         for half in halves:
             if half.session is not None:
                 half.session.abort("the introduction was all that was wanted")
+            if half.path is not None:
+                # TLS would wait for the other side's farewell.
+                half.path.abort()
         self._internet.run(limit=0.0)
         caller, callee = (half.result() for half in halves)
         introduced = self._introduced(caller, callee)
