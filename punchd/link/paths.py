@@ -1,7 +1,8 @@
 """
 The paths of one session: which one is written to, which one is read, and which are tried.
 
-One end joins a path, the other is joined. Who joins goes on with the old path until the other has
+One end joins a path, the other is joined. The first path of a link is written to at once. Later, who
+joins goes on with the old path until the other has
 answered; then it has moved, both ways. Who is joined writes to the new path at once, and reads the
 old one until the joiner's answer has come over the new one; if that does not come, because the new
 path is lost before, the old one is good still.
@@ -64,6 +65,7 @@ class Paths:
     _rank: Rank = field(default=(0, False), init=False)
     _generation: int = field(default=0, init=False)
     _wasJoined: bool = field(default=False, init=False)
+    _wasTried: bool = field(default=False, init=False)
     _tries: dict[ISessionPath, _Try] = field(factory=dict, init=False)
 
     @property
@@ -93,6 +95,10 @@ class Paths:
         isNew = self._isInitiator and not self._wasJoined
         path.write([Join(self._linkID, self._generation, isNew, self.received).pack()])
         done.addTimeout(JOINING, self._clock)
+        if isNew and not self._wasTried:
+            # Nothing has come, and nothing was sent: no need to hear that first.
+            self._wasTried = True
+            self._send(path, 0)
         return done
 
     def _giveUp(self, path: ISessionPath) -> None:
@@ -156,6 +162,8 @@ class Paths:
             path.leave()
             if isUnknown:
                 self._unknown(why)
+            elif path is self.path:
+                self._fallBack()
             asked.done.errback(Refused(why))
             return
         joined = Joined.unpack(payload)
@@ -174,6 +182,10 @@ class Paths:
             return
         self._rank = asked.rank
         self._wasJoined = True
+        if path is self.path:
+            self._confirmed(path, joined)
+            asked.done.callback(None)
+            return
         former = self.sender
         self._read(path, joined.begins)
         if former is not None:
