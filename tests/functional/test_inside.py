@@ -201,12 +201,9 @@ async def test_streamsAtTheSameMomentAllOpen(inside: Inside) -> None:
 @ensureDeferred
 async def test_bothMayCallEachOtherAtTheSameMoment(inside: Inside) -> None:
     alice, bob = await inside.pair()
-    waiting = [
-        Deferred.fromCoroutine(opened(alice, "bob", "")),
-        Deferred.fromCoroutine(opened(bob, "alice", "")),
-    ]
+    waiting = [alice.opener.reach("bob", again=False), bob.opener.reach("alice", again=False)]
     for one in waiting:
-        assert not (await one).isOver
+        assert (await one).session.isConnected
 
 
 @ensureDeferred
@@ -223,7 +220,7 @@ async def test_theLinksTellOfThePathOnBothSides(inside: Inside) -> None:
 @ensureDeferred
 async def test_eachStrategyFindsThePathAlone(inside: Inside, strategy: str) -> None:
     alice, bob = await inside.pair(order=[strategy])
-    await (await opened(alice, "bob", "")).opened
+    await alice.opener.reach("bob", again=False)
     for peer, other in ((alice, "bob"), (bob, "alice")):
         assert peer.describe()["links"][other]["strategy"] == strategy
 
