@@ -109,14 +109,17 @@ class Path(Protocol):
                     self._user.frameReceived(self, kind, stream, payload)
                 else:
                     self._joinReceived(kind, payload)
-                # A frame may have ended everything.
-                if self._isDeaf:
+                if self._hasEnough():
                     return
         except ProtocolViolation as violation:
             self._violated(violation)
         else:
             if self._user is not None:
                 self._user.batchReceived(self)
+
+    def _hasEnough(self) -> bool:
+        # The frame just read may have ended everything.
+        return self._isDeaf
 
     def _joinReceived(self, kind: Kind, payload: bytes) -> None:
         if kind is not Kind.JOIN or self.join is not None:

@@ -10,7 +10,7 @@ path is lost before, the old one is good still.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
@@ -46,7 +46,6 @@ class Paths:
 
     @ivar sender: to the path that is written to.
     @ivar reading: the path that is read.
-    @ivar received: bytes of the other end's sequence that were handed on.
     """
 
     _clock: IReactorTime
@@ -55,7 +54,7 @@ class Paths:
     _outbound: Outbound
     _user: Any
     _changed: Callable[[], None]
-    _acknowledgedTo: Callable[[int], None]
+    _acknowledged: Callable[[int], None]
     _whenWritable: Callable[[], None]
     _unknown: Callable[[str], None]
     sender: Sender | None = field(default=None, init=False)
@@ -77,6 +76,9 @@ class Paths:
 
     @property
     def received(self) -> int:
+        """
+        Bytes of the other end's sequence that were handed on.
+        """
         if self.reading is not None:
             # The reader is behind while it skips what was known before.
             self._received = max(self._received, self.reading.reader.position)
@@ -138,7 +140,7 @@ class Paths:
             )
 
     def _send(self, path: ISessionPath, received: int) -> None:
-        self._acknowledgedTo(received)
+        self._acknowledged(received)
         begins, entries = self._outbound.unacknowledged()
         path.write([Joined(self.received, begins).pack()])
         self.sender = sender = Sender(path, self._whenWritable)
@@ -195,7 +197,7 @@ class Paths:
         asked.done.callback(None)
 
     def _confirmed(self, path: ISessionPath, joined: Joined) -> None:
-        self._acknowledgedTo(joined.received)
+        self._acknowledged(joined.received)
         self._read(path, joined.begins)
 
     def _read(self, path: ISessionPath, begins: int) -> None:
@@ -301,6 +303,3 @@ class Paths:
             self.sender.path.leave()
             self.sender.end()
             self.sender = None
-
-    def __iter__(self) -> Iterator[ISessionPath]:
-        return iter(self._tries)

@@ -14,7 +14,6 @@ reads holds its whole window at the sender.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 from typing import Protocol as Typing
 
@@ -26,13 +25,14 @@ from punchd.errors import NotTrusted, ProtocolViolation, Unreachable
 from punchd.link.flow import Budget, Limits
 from punchd.link.keeping import Keeping
 from punchd.link.paths import Paths
+from punchd.link.pump import Pump
+from punchd.link.receipts import Receipts
 from punchd.link.sending import ISessionPath
 from punchd.link.sequence import Outbound
 from punchd.link.stream import Stream
 from punchd.link.table import Table
 from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import (
-    MAX_DATA,
     Join,
     Kind,
     packEnd,
@@ -43,17 +43,6 @@ from punchd.wire.frames import (
 )
 
 _log = Logger()
-
-#: Bytes that are received before they are acknowledged, and seconds after which they are anyway.
-ACKNOWLEDGE = 65536
-ACKNOWLEDGING = 0.2
-
-#: Bytes that wait for the end of the reactor's turn, so that small writes go out together.
-SMALL = 16384
-
-#: Bytes of frames that are no C{DATA}, beyond L{Limits.unacknowledged}, until an end that
-#: acknowledges nothing is given up.
-SLACK = 1024 * 1024
 
 
 class SessionOwner(Typing):
@@ -106,30 +95,29 @@ class Session:
         self.budget = Budget.of(limits)
         self._owner = owner
         self._table = Table(isInitiator, limits.streams)
-        self._outbound = Outbound()
         self._keeping = Keeping(clock, self._pathIsDead)
+        outbound = Outbound()
         self._paths = Paths(
-            clock,
-            linkID,
-            isInitiator,
-            self._outbound,
-            self,
-            self._pathChanged,
-            self._acknowledgedTo,
-            self._pump,
-            self._unknown,
+            clock=clock,
+            linkID=linkID,
+            isInitiator=isInitiator,
+            outbound=outbound,
+            user=self,
+            changed=self._pathChanged,
+            acknowledged=lambda received: self._pump.acknowledged(received),
+            whenWritable=lambda: self._pump.run(),
+            unknown=self._over,
         )
-        # What is to be sent: control frames, and streams that have something.
-        self._control: list[bytes] = []
-        self._controlSize = 0
-        self._ready: deque[Stream] = deque()
-        self._isPumping = False
-        self._turn: IDelayedCall | None = None
-        self._ends: deque[tuple[int, Stream]] = deque()
-        # What was received.
-        self._acknowledged = 0
-        self._ackNow = False
-        self._ackLater: IDelayedCall | None = None
+        self._pump = Pump(
+            clock=clock,
+            outbound=outbound,
+            paths=self._paths,
+            most=limits.unacknowledged,
+            whenDone=self._sent,
+            moved=self._keeping.moved,
+            overdue=self._over,
+        )
+        self._receipts = Receipts(clock, self._paths)
         # How it ends.
         self._saidGoodbye = False
         self._heardGoodbye = False
@@ -220,25 +208,15 @@ class Session:
         """
         Stream: send a frame that is no C{DATA}.
         """
-        if self.isOver:
-            return
-        self._control.append(frame)
-        self._controlSize += len(frame)
+        self._pump.send(frame)
         if withAck:
-            self._ackNow = True
-        self._pumpSoon()
+            self._receipts.isDue = True
 
     def ready(self, stream: Stream, queued: int) -> None:
         """
-        Stream: it has C{queued} bytes, or its end, to send. The first small write of a reactor's
-        turn goes out at once, those that follow together.
+        Stream: it has C{queued} bytes, or its end, to send.
         """
-        stream.isReady = True
-        self._ready.append(stream)
-        if not self._isPumping and (queued > SMALL or self._turn is None):
-            self._pump()
-            if queued <= SMALL:
-                self._pumpSoon()
+        self._pump.ready(stream, queued)
 
     def ended(self, stream: Stream) -> None:
         """
@@ -248,71 +226,7 @@ class Session:
         self._pastIn += stream.bytesIn
         self._pastOut += stream.bytesOut
         if self.isEnding:
-            self._pumpSoon()
-
-    def _pumpSoon(self) -> None:
-        if self._turn is None and not self._isPumping and not self.isOver:
-            self._turn = self.clock.callLater(0, self._turnEnded)
-
-    def _turnEnded(self) -> None:
-        self._turn = None
-        self._pump()
-
-    # Sending.
-
-    def _pump(self) -> None:
-        if self._isPumping or self.isOver:
-            return
-        self._isPumping = True
-        ready = self._ready
-        while self._control or (ready and self._mayTake()):
-            if self._control:
-                self._flushControl()
-                continue
-            pieces: list[bytes | memoryview] = []
-            size = 0
-            finished: list[Stream] = []
-            while ready and size < MAX_DATA:
-                stream = ready.popleft()
-                stream.isReady = False
-                if not stream.hasSomething:
-                    continue
-                size += stream.take(pieces)
-                if stream.finSent:
-                    finished.append(stream)
-                elif stream.hasSomething and not stream.isReady:
-                    stream.isReady = True
-                    ready.append(stream)
-            if size:
-                self._append(pieces, size)
-            for stream in finished:
-                self._ends.append((self._outbound.end, stream))
-                stream.finLeft()
-        self._isPumping = False
-        if self._ackNow:
-            self._acknowledge()
-        if self.isEnding:
-            self._endIfDone()
-
-    def _mayTake(self) -> bool:
-        sender = self._paths.sender
-        return (
-            sender is not None
-            and sender.isWritable
-            and self._outbound.size < self.limits.unacknowledged
-        )
-
-    def _flushControl(self) -> None:
-        frames, size = self._control, self._controlSize
-        self._control, self._controlSize = [], 0
-        self._append(frames, size)
-        if self._outbound.size > self.limits.unacknowledged + SLACK:
-            self._over("the other end acknowledges nothing")
-
-    def _append(self, pieces: list[bytes | memoryview] | list[bytes], size: int) -> None:
-        self._outbound.append(pieces, size)
-        self._keeping.moved()
-        self._paths.send(pieces)
+            self._pump.runSoon()
 
     # Receiving.
 
@@ -343,7 +257,7 @@ class Session:
             stream.credited(unpackPosition(payload))
         elif kind is Kind.FIN:
             # It waits for this.
-            self._ackNow = True
+            self._receipts.isDue = True
             stream.finReceived()
         elif kind is Kind.OPENED:
             stream.agreed(unpackOpen(payload)[0])
@@ -367,7 +281,7 @@ class Session:
 
     def _pathFrameReceived(self, path: ISessionPath, kind: Kind, payload: bytes) -> None:
         if kind is Kind.ACK:
-            self._acknowledgedTo(unpackPosition(payload))
+            self._pump.acknowledged(unpackPosition(payload))
         elif kind is Kind.PING:
             self._keeping.pinged()
             self._paths.pong(path, unpackPosition(payload))
@@ -377,37 +291,20 @@ class Session:
         else:
             self._paths.frameReceived(path, kind, payload)
 
-    def _acknowledgedTo(self, received: int) -> None:
-        self._outbound.acknowledge(received)
-        ends = self._ends
-        while ends and ends[0][0] <= received:
-            ends.popleft()[1].finArrived()
-
     def batchReceived(self, path: ISessionPath) -> None:
         """
         Path: there are no more frames for now.
         """
         self._keeping.heard()
-        missing = self._paths.received - self._acknowledged
-        if missing:
+        if self._receipts.received():
             self._keeping.moved()
-            if missing >= ACKNOWLEDGE:
-                self._ackNow = True
-            elif self._ackLater is None and not self._ackNow:
-                self._ackLater = self.clock.callLater(ACKNOWLEDGING, self._acknowledge)
-        self._pump()
+        self._pump.run()
 
-    def _acknowledge(self) -> None:
-        self._ackNow = False
-        if self._ackLater is not None:
-            if self._ackLater.active():
-                self._ackLater.cancel()
-            self._ackLater = None
-        received = self._paths.received
-        sender = self._paths.sender
-        if sender is not None and received > self._acknowledged:
-            self._acknowledged = received
-            sender.acknowledge(received)
+    def _sent(self) -> None:
+        if self._receipts.isDue:
+            self._receipts.say()
+        if self._isClosing:
+            self._endIfDone()
 
     # Paths.
 
@@ -451,8 +348,6 @@ class Session:
     def _pathChanged(self) -> None:
         sender = self._paths.sender
         if sender is not None:
-            # What is said in JOINED acknowledges, too.
-            self._acknowledged = 0
             self._keeping.watch(sender)
             self._stopSurviving()
         else:
@@ -461,8 +356,8 @@ class Session:
                 self._surviving = self.clock.callLater(self.limits.survival, self._survived)
         self._owner.pathChanged(self)
         if sender is not None:
-            self._pumpSoon()
-        elif self._heardGoodbye and self._saidGoodbye and not self._table.streams:
+            self._pump.runSoon()
+        elif self._isClosing and not self._table.streams:
             self._over(self._goodbye)
 
     def pathLost(self, path: ISessionPath, why: str) -> None:
@@ -483,9 +378,6 @@ class Session:
         _log.info("no sign of life from {peer} over this path", peer=self.peer)
         self._paths.abort()
 
-    def _unknown(self, why: str) -> None:
-        self._over(why)
-
     # Ending.
 
     def close(self, why: str) -> None:
@@ -500,7 +392,6 @@ class Session:
     def _sayGoodbye(self) -> None:
         self._saidGoodbye = True
         self.send(packEnd(Kind.GOODBYE, False, self._goodbye))
-        self._pumpSoon()
 
     def _goodbyeReceived(self, isNow: bool, why: str) -> None:
         if isNow:
@@ -508,7 +399,7 @@ class Session:
             return
         if self._heardGoodbye:
             raise ProtocolViolation("GOODBYE twice")
-        self._heardGoodbye = self._ackNow = True
+        self._heardGoodbye = self._receipts.isDue = True
         self._goodbye = self._goodbye or why
         if not self._saidGoodbye:
             self._sayGoodbye()
@@ -518,10 +409,12 @@ class Session:
         Both know that it ends, no stream is left, and each knows that the other has everything: the
         one who knows this first says so before it goes.
         """
-        if self.isOver or not (self._saidGoodbye and self._heardGoodbye):
-            return
-        if not (self._table.streams or self._outbound.size or self._control):
+        if not self.isOver and self._pump.hasArrived and not self._table.streams:
             self._over(self._goodbye)
+
+    @property
+    def _isClosing(self) -> bool:
+        return self._saidGoodbye and self._heardGoodbye
 
     def abort(self, why: str) -> None:
         """
@@ -537,9 +430,7 @@ class Session:
 
     def _endNow(self, why: str) -> None:
         if not self.isOver:
-            frame = packEnd(Kind.GOODBYE, True, why)
-            self._append([*self._control, frame], self._controlSize + len(frame))
-            self._over(why)
+            self._over(why, packEnd(Kind.GOODBYE, True, why))
 
     def _survived(self) -> None:
         self._surviving = None
@@ -550,24 +441,17 @@ class Session:
             self._surviving.cancel()
             self._surviving = None
 
-    def _over(self, why: str) -> None:
+    def _over(self, why: str, last: bytes | None = None) -> None:
         if self.isOver:
             return
         self.isOver = True
         self._why = why
-        sender = self._paths.sender
-        if sender is not None:
-            sender.acknowledge(self._paths.received)
-        for call in (self._surviving, self._turn, self._ackLater):
-            if call is not None and call.active():
-                call.cancel()
-        self._surviving = self._turn = self._ackLater = None
+        self._receipts.say()
+        self._stopSurviving()
         self._keeping.end()
+        self._receipts.end()
+        self._pump.end(last)
         self._paths.end()
-        self._control.clear()
-        self._ready.clear()
-        self._ends.clear()
-        self._outbound.clear()
         for stream in list(self._table.streams):
             stream.broken(why)
         awaiting, self._awaitingEnd = self._awaitingEnd, []

@@ -4,7 +4,6 @@ One stream of a link, as a Twisted transport.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +12,6 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
     IPushProducer,
@@ -24,16 +22,15 @@ from zope.interface import implementer
 
 from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
 from punchd.link.carrier import Carrier
-from punchd.link.flow import EARLY, Credit, Window
-from punchd.link.pulling import PullAdapter
+from punchd.link.flow import EARLY
+from punchd.link.input import Input
+from punchd.link.output import Output
+from punchd.link.patience import Patience
 from punchd.wire.frames import (
-    FULL_DATA,
     Kind,
     packFrame,
-    packHead,
     packOpen,
     packOpened,
-    packPosition,
 )
 
 #: Seconds until the callee must have connected the service, or refused: its own connection to it
@@ -43,8 +40,7 @@ OPENING = 40.0
 #: Seconds that a stream whose other end knows that it was closed here waits for it to agree.
 CLOSING = 10.0
 
-#: Bytes that are queued before the producer is paused.
-QUEUED = 65536
+_NOBODY = "nobody listens any more"
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -60,7 +56,7 @@ class Stream:
     @ivar isOpener: whether this end asked.
     @ivar opened: fires with C{None} when the other end has connected the service; fails with
         L{Refused} when it has not, with L{Unreachable} when the stream breaks before.
-    @ivar bytesIn: bytes of the stream that came; C{bytesOut}: that were written.
+    @ivar isReady: whether the session has it among those with something to send.
     """
 
     # Twisted's transports have it, and some protocols look at it.
@@ -70,37 +66,23 @@ class Stream:
         self.number = number
         self.service = service
         self.isOpener = isOpener
-        self.bytesIn = 0
-        self.bytesOut = 0
         self.isOver = False
-        #: Whether this end's end is on its way.
-        self.finSent = False
-        #: Whether the session has it among those that have something to send.
         self.isReady = False
         self.opened: Deferred[None] = Deferred()
         self._carrier = carrier
         self._isAgreed = False
         # An IProtocol, perhaps an IHalfCloseableProtocol.
         self._protocol: Any = None
-        self._timer: IDelayedCall | None = None
+        self._patience = Patience(carrier, self._break)
         self._awaitingEnd: list[Deferred[None]] = []
-        # What comes.
-        self._window = Window(carrier.budget, carrier.limits)
-        self._unread: deque[bytes] = deque()
-        self._isPaused = False
-        self._isDelivering = False
-        self._finReceived = False
+        self._input = Input(carrier, number, self.abortConnection)
+        self._output = Output(carrier.clock, number)
+        # How it ends: what was told to the protocol, what the other end knows, what is wanted.
         self._inputEnded = False
-        # What goes.
-        self._credit = Credit(EARLY)
-        self._queue: deque[bytes | memoryview] = deque()
-        self._queued = 0
-        self._producer: Any = None
-        self._producerIsPaused = False
-        self._isClosing = False
-        self._finWanted = False
         self._finArrived = False
+        self._isClosing = False
         self._nobodyListens = False
+        self._why = ""
 
     # Opening.
 
@@ -108,15 +90,15 @@ class Stream:
         """
         Session: this end opens the stream.
         """
-        window = self._window.open(self._carrier.clock.seconds())
+        window = self._input.window.open(self._carrier.clock.seconds())
         self._carrier.send(packOpen(self.number, window, self.service))
-        self._timer = self._carrier.clock.callLater(OPENING, self._losePatience)
+        self._patience.begin(OPENING, "the other end neither agreed nor refused")
 
     def asked(self, window: int) -> None:
         """
         Session: the other end opens it, and grants C{window} bytes.
         """
-        self._credit.extend(max(window, EARLY))
+        self._output.credit.extend(max(window, EARLY))
 
     def agree(self) -> None:
         """
@@ -126,7 +108,7 @@ class Stream:
             return
         self._isAgreed = True
         self._carrier.send(
-            packOpened(self.number, self._window.open(self._carrier.clock.seconds()))
+            packOpened(self.number, self._input.window.open(self._carrier.clock.seconds()))
         )
         self.opened.callback(None)
         self._wake()
@@ -148,7 +130,8 @@ class Stream:
         """
         self._answered("OPENED")
         self._isAgreed = True
-        self._credit.extend(max(window, self._credit.limit))
+        self._awaitEnd()
+        self._output.credit.extend(max(window, EARLY))
         self.opened.callback(None)
         self._wake()
 
@@ -164,14 +147,7 @@ class Stream:
     def _answered(self, what: str) -> None:
         if self._isAgreed or not self.isOpener:
             raise ProtocolViolation(f"{what} where none is allowed")
-        self._stopTimer()
-
-    def _losePatience(self) -> None:
-        self._timer = None
-        if self._carrier.isConnected:
-            self._break("the other end neither agreed nor refused")
-        else:
-            self._timer = self._carrier.clock.callLater(OPENING, self._losePatience)
+        self._patience.end()
 
     def carry(self, protocol: IProtocol) -> None:
         """
@@ -182,7 +158,7 @@ class Stream:
         if self.isOver:
             self._tellLost(ConnectionLost(self._why))
         else:
-            self._deliver()
+            self.resumeProducing()
 
     # Reading.
 
@@ -192,39 +168,25 @@ class Stream:
 
         @raise ProtocolViolation: when they may not come.
         """
-        if self._finReceived or not (self._isAgreed or not self.isOpener):
-            raise ProtocolViolation("DATA where none is allowed")
-        length = len(data)
-        self._window.receive(length)
-        self.bytesIn += length
-        if self._isClosing:
-            # Closed here, and the other end still talks: it must learn that nobody listens, but
-            # after all that was written.
-            self._nobodyListens = True
-            if self.finSent:
-                self._break("nobody listens any more")
-        elif self._protocol is None or self._isPaused or self._isDelivering:
-            self._unread.append(data)
+        self._checkMayReceive("DATA")
+        self._input.window.receive(len(data))
+        if not self._isClosing:
+            self._input.receive(data, self._protocol)
+        elif self._output.hasEnded:
+            self._break(_NOBODY)
         else:
-            self._protocol.dataReceived(data)
-            self._consumed(length)
+            self._nobodyListens = True
 
-    def _deliver(self) -> None:
-        if self._isDelivering:
-            return
-        self._isDelivering = True
-        while self._unread and not self._isPaused and not self._isClosing and not self.isOver:
-            data = self._unread.popleft()
-            self._protocol.dataReceived(data)
-            self._consumed(len(data))
-        self._isDelivering = False
-        self._tellInputEnded()
+    def _checkMayReceive(self, what: str) -> None:
+        if self._input.hasEnded or not (self._isAgreed or not self.isOpener):
+            raise ProtocolViolation(f"{what} where none is allowed")
 
-    def _consumed(self, length: int) -> None:
-        if self._window.consume(length) and not self._finReceived and not self.isOver:
-            carrier = self._carrier
-            credit = self._window.grant(carrier.clock.seconds(), carrier.roundTrip)
-            carrier.send(packPosition(Kind.CREDIT, credit, self.number), withAck=True)
+    @property
+    def bytesIn(self) -> int:
+        """
+        Bytes that have come.
+        """
+        return self._input.window.received
 
     def finReceived(self) -> None:
         """
@@ -232,15 +194,14 @@ class Stream:
 
         @raise ProtocolViolation: when that was said before, or may not be yet.
         """
-        if self._finReceived or not (self._isAgreed or not self.isOpener):
-            raise ProtocolViolation("FIN where none is allowed")
-        self._finReceived = True
+        self._checkMayReceive("FIN")
+        self._input.hasEnded = True
         self._tellInputEnded()
 
     def _tellInputEnded(self) -> None:
-        if self._inputEnded or not self._finReceived or self.isOver or self._isDelivering:
+        if self._inputEnded or not self._input.hasEnded or self.isOver:
             return
-        if not self._isClosing and (self._unread or self._protocol is None or self._isPaused):
+        if not self._isClosing and (self._protocol is None or not self._input.isRead):
             return
         self._inputEnded = True
         if IHalfCloseableProtocol.providedBy(self._protocol):
@@ -253,15 +214,16 @@ class Stream:
         """
         Deliver nothing until L{resumeProducing}; the other end may fill the window.
         """
-        self._isPaused = True
+        self._input.isPaused = True
 
     def resumeProducing(self) -> None:
         """
         Deliver again.
         """
-        self._isPaused = False
-        if self._protocol is not None and (self._unread or self._finReceived):
-            self._deliver()
+        self._input.isPaused = False
+        if self._protocol is not None:
+            self._input.deliver(self._protocol)
+            self._tellInputEnded()
 
     def stopProducing(self) -> None:
         """
@@ -272,37 +234,32 @@ class Stream:
     # Writing.
 
     def write(self, data: bytes) -> None:
-        if self.finSent or self.isOver or not data:
-            return
-        if self._finWanted and self._producer is None:
-            return
-        length = len(data)
-        self.bytesOut += length
-        self._queue.append(data)
-        self._queued += length
+        output = self._output
+        output.write(data)
         if not self.isReady:
             self._wake()
-        if self._queued > QUEUED and self._producer is not None and not self._producerIsPaused:
-            self._producerIsPaused = True
-            self._producer.pauseProducing()
+        output.pauseIfFull()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
 
+    @property
+    def bytesOut(self) -> int:
+        """
+        Bytes that were written.
+        """
+        return self._output.written
+
     def _wake(self) -> None:
-        if self.hasSomething and not self.isReady:
-            self._carrier.ready(self, self._queued)
+        if not self.isReady and self.hasSomething:
+            self._carrier.ready(self, self._output.queued)
 
     @property
     def hasSomething(self) -> bool:
         """
-        Whether there is something that may be sent now.
+        Session: whether there is something that may be sent now.
         """
-        if self.isOver or not (self._isAgreed or self.isOpener):
-            return False
-        if self._queue:
-            return self._credit.left > 0
-        return self._finWanted and not self.finSent and self._producer is None
+        return (self._isAgreed or self.isOpener) and self._output.hasSomething
 
     def take(self, pieces: list[bytes | memoryview]) -> int:
         """
@@ -310,77 +267,36 @@ class Stream:
 
         @return: their bytes.
         """
-        queue = self._queue
-        length = min(self._queued, self._credit.left, FULL_DATA)
-        taken = 0
-        if length > 0:
-            taken = 8 + length
-            pieces.append(packHead(Kind.DATA, length, self.number))
-            self._credit.sent += length
-            self._queued -= length
-            if not self._queued:
-                pieces.extend(queue)
-                queue.clear()
-            else:
-                self._cut(pieces, length)
-        if not queue:
-            if self._finWanted and not self.finSent and self._producer is None:
-                pieces.append(packFrame(Kind.FIN, b"", self.number))
-                taken += 8
-                self.finSent = True
-            elif self._producerIsPaused:
-                self._producerIsPaused = False
-                self._producer.resumeProducing()
-        return taken
+        return self._output.take(pieces)
 
-    def _cut(self, pieces: list[bytes | memoryview], length: int) -> None:
-        queue = self._queue
-        while length:
-            first = queue.popleft()
-            if len(first) > length:
-                view = memoryview(first)
-                pieces.append(view[:length])
-                queue.appendleft(view[length:])
-                return
-            pieces.append(first)
-            length -= len(first)
+    @property
+    def hasSentEnd(self) -> bool:
+        """
+        Session: whether that was the last one.
+        """
+        return self._output.hasEnded
 
     def credited(self, limit: int) -> None:
         """
         Session: the other end grants more.
         """
-        self._credit.extend(limit)
-        if self._queue and not self.isReady:
-            self._wake()
+        self._output.credit.extend(limit)
+        self._wake()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
         Let C{producer} be told when the stream cannot take more.
         """
-        if self._producer is not None:
-            raise RuntimeError("this stream has a producer already")
         if self.isOver:
             producer.stopProducing()
-            return
-        if streaming:
-            self._producer = producer
-            if self._queued > QUEUED:
-                self._producerIsPaused = True
-                producer.pauseProducing()
         else:
-            self._producer = PullAdapter(self._carrier.clock, producer)
-            self._producerIsPaused = self._queued > QUEUED
-            if not self._producerIsPaused:
-                self._producer.resumeProducing()
+            self._output.register(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """
         The producer is done.
         """
-        if isinstance(self._producer, PullAdapter):
-            self._producer.pauseProducing()
-        self._producer = None
-        self._producerIsPaused = False
+        self._output.unregister()
         self._wake()
 
     # Ending.
@@ -389,9 +305,8 @@ class Stream:
         """
         Nothing more will be written; reading goes on.
         """
-        if not self._finWanted and not self.isOver:
-            self._finWanted = True
-            self._wake()
+        self._output.isEnding = True
+        self._wake()
 
     def loseConnection(self) -> None:
         """
@@ -401,26 +316,23 @@ class Stream:
         if self.isOver or self._isClosing:
             return
         self._isClosing = self.disconnecting = True
-        if self._unread:
-            self._nobodyListens = True
-            self._unread.clear()
+        # What comes now, or was not read, is for nobody; but the other end will be told so only
+        # after it has got all that was written.
+        self._nobodyListens = self._input.drop()
         self.loseWriteConnection()
-        if self.finSent:
-            self.finLeft()
-        if not self.isOver:
-            self._tellInputEnded()
+        if self._output.hasEnded and self._nobodyListens:
+            self._break(_NOBODY)
+        self._tellInputEnded()
+        self._awaitEnd()
 
     def finLeft(self) -> None:
         """
         Session: this end's end is on its way.
         """
         if self._nobodyListens:
-            self._break("nobody listens any more")
-        elif self._finArrived:
-            self.finArrived()
-        if not self.isOver and not self._isClosing:
-            if IHalfCloseableProtocol.providedBy(self._protocol):
-                self._protocol.writeConnectionLost()
+            self._break(_NOBODY)
+        elif not self._isClosing and IHalfCloseableProtocol.providedBy(self._protocol):
+            self._protocol.writeConnectionLost()
 
     def finArrived(self) -> None:
         """
@@ -429,19 +341,15 @@ class Stream:
         self._finArrived = True
         if not self.isOver:
             self._endIfDone()
-        if not self.isOver and self._isClosing and self._timer is None:
-            self._timer = self._carrier.clock.callLater(CLOSING, self._stopWaiting)
+        self._awaitEnd()
+
+    def _awaitEnd(self) -> None:
+        if self._finArrived and self._isClosing and not self.isOver:
+            self._patience.begin(CLOSING, "the other end did not agree to close")
 
     def _endIfDone(self) -> None:
         if self._finArrived and self._inputEnded and not self.isOver:
             self._end(ConnectionDone(), Unreachable("the stream was closed"))
-
-    def _stopWaiting(self) -> None:
-        self._timer = None
-        if self._carrier.isConnected:
-            self._break("the other end did not agree to close")
-        else:
-            self._timer = self._carrier.clock.callLater(CLOSING, self._stopWaiting)
 
     def abortConnection(self) -> None:
         """
@@ -460,26 +368,19 @@ class Stream:
         """
         self._end(ConnectionLost(why), Unreachable(why))
 
-    _why: str | None = None
-
     def _end(self, reason: Exception, error: PunchdError) -> None:
         if self.isOver:
             return
         self.isOver = True
         self._why = str(reason)
-        self._stopTimer()
-        self._unread.clear()
-        self._queue.clear()
-        self._queued = 0
-        self._window.close()
+        self._patience.end()
+        self._input.stop()
         self._carrier.ended(self)
         if not self.opened.called:
             self.opened.errback(error)
         # Nobody may be waiting for it any more.
         self.opened.addErrback(_expected)
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
+        self._output.stop()
         if self._protocol is not None:
             self._tellLost(reason)
         awaiting, self._awaitingEnd = self._awaitingEnd, []
@@ -499,11 +400,6 @@ class Stream:
         ended: Deferred[None] = Deferred()
         self._awaitingEnd.append(ended)
         return ended
-
-    def _stopTimer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def getPeer(self) -> IAddress:
         return self._carrier.peer

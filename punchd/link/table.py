@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Table:
     """
     Lives as long as its session. The end that has made the link opens streams with odd numbers, the
-    other with even ones; each number is more than the one before, so what is closed needs no memory.
+    other with even ones; each number is more than the one before it, so what is closed needs no
+    memory.
     """
 
     _isInitiator: bool

@@ -1,10 +1,10 @@
 """
 What runs inside TLS between two peers: the frames of a link.
 
-A link is one sequence of bytes each way, over one connection (a I{path}) after the other. Its frames
-are in the sequence: their bytes are counted, and what the other end has not got when a path is lost
-is sent again on the next. Frames of the path stand between them: they are not counted, and are never
-sent again.
+A link is one sequence of bytes each way, over one connection (a I{path}) after the other. Its
+frames are in the sequence: their bytes are counted, and what the other end has not got when a path
+is lost is sent again on the next. Frames of the path stand between them: they are not counted, and
+are never sent again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,101 @@
+"""
+What has come for one stream, until its protocol has it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from punchd.link.carrier import Carrier
+from punchd.link.flow import Window
+from punchd.wire.frames import Kind, packPosition
+
+_log = Logger()
+
+
+@define(eq=False)
+class Input:
+    """
+    Made with its stream; lives as long. What the protocol does not take now is kept here, as much
+    as the window grants.
+
+    @ivar window: what is granted to the other end.
+    @ivar isPaused: whether the protocol wants no more for now.
+    @ivar hasEnded: whether no more will come.
+    """
+
+    _carrier: Carrier
+    _number: int
+    _failed: Callable[[], None]
+    window: Window = field(init=False)
+    isPaused: bool = field(default=False, init=False)
+    hasEnded: bool = field(default=False, init=False)
+    _unread: deque[bytes] = field(factory=deque, init=False)
+    _isDelivering: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.window = Window(self._carrier.budget, self._carrier.limits)
+
+    @property
+    def isRead(self) -> bool:
+        """
+        Whether the protocol has everything, and knows it.
+        """
+        return not (self._unread or self._isDelivering or self.isPaused)
+
+    def receive(self, data: bytes, protocol: Any) -> None:
+        """
+        Bytes have come.
+
+        @param protocol: C{None} as long as there is none.
+        """
+        if protocol is None or self._unread or not self.isRead:
+            self._unread.append(data)
+        else:
+            self._give(data, protocol)
+
+    def deliver(self, protocol: Any) -> None:
+        """
+        Give what is kept to C{protocol}.
+        """
+        if self._isDelivering:
+            return
+        self._isDelivering = True
+        while self._unread and not self.isPaused:
+            self._give(self._unread.popleft(), protocol)
+        self._isDelivering = False
+
+    def _give(self, data: bytes, protocol: Any) -> None:
+        try:
+            protocol.dataReceived(data)
+        except Exception:
+            # As the reactor does; but this is to end one stream, not the path of all.
+            _log.failure("{protocol} failed with what came", protocol=protocol)
+            self._failed()
+        carrier, window = self._carrier, self.window
+        if window.consume(len(data)) and not self.hasEnded:
+            credit = window.grant(carrier.clock.seconds(), carrier.roundTrip)
+            carrier.send(packPosition(Kind.CREDIT, credit, self._number), withAck=True)
+
+    def drop(self) -> bool:
+        """
+        Nobody will read any more.
+
+        @return: whether there was something to be read.
+        """
+        had = bool(self._unread)
+        self._unread.clear()
+        return had
+
+    def stop(self) -> None:
+        """
+        The stream is over.
+        """
+        self._unread.clear()
+        self.hasEnded = True
+        self.window.close()

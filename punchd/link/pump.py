@@ -1,0 +1,170 @@
+"""
+What goes out of a session, and in which order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from punchd.link.paths import Paths
+from punchd.link.sequence import Outbound
+from punchd.link.stream import Stream
+from punchd.wire.frames import MAX_DATA
+
+#: Bytes that wait for the end of the reactor's turn, so that small writes go out together.
+SMALL = 16384
+
+#: Bytes of frames that are no C{DATA}, beyond what may be unacknowledged, until an end that
+#: acknowledges nothing is given up.
+SLACK = 1024 * 1024
+
+
+@define(eq=False)
+class Pump:
+    """
+    Made with its session. Takes frames that are no C{DATA} first, then at most a full one of each
+    stream in turn, as long as the path takes them and not too much is unacknowledged.
+
+    @ivar whenDone: called when nothing more can be sent for now.
+    """
+
+    _clock: IReactorTime
+    _outbound: Outbound
+    _paths: Paths
+    _most: int
+    _whenDone: Callable[[], None]
+    _moved: Callable[[], None]
+    _overdue: Callable[[str], None]
+    _control: list[bytes] = field(factory=list, init=False)
+    _ready: deque[Stream] = field(factory=deque, init=False)
+    _ends: deque[tuple[int, Stream]] = field(factory=deque, init=False)
+    _turn: IDelayedCall | None = field(default=None, init=False)
+    _isRunning: bool = field(default=False, init=False)
+    _isOver: bool = field(default=False, init=False)
+
+    def send(self, frame: bytes) -> None:
+        """
+        Send a frame that is no C{DATA}, at the end of this turn of the reactor.
+        """
+        if not self._isOver:
+            self._control.append(frame)
+            self.runSoon()
+
+    def ready(self, stream: Stream, queued: int) -> None:
+        """
+        C{stream} has C{queued} bytes, or its end, to send. The first small write of a turn of the
+        reactor goes out at once, those that follow together.
+        """
+        stream.isReady = True
+        self._ready.append(stream)
+        if self._isRunning:
+            return
+        if queued > SMALL:
+            self.run()
+        elif self._turn is None:
+            self.run()
+            self.runSoon()
+
+    def runSoon(self) -> None:
+        """
+        Send at the end of this turn of the reactor.
+        """
+        if self._turn is None and not self._isOver:
+            self._turn = self._clock.callLater(0, self._turnEnded)
+
+    def _turnEnded(self) -> None:
+        self._turn = None
+        self.run()
+
+    def run(self) -> None:
+        """
+        Send what can be sent.
+        """
+        if self._isRunning or self._isOver:
+            return
+        self._isRunning = True
+        try:
+            while True:
+                if self._control:
+                    self._flushControl()
+                elif self._ready and self._mayTake():
+                    self._takeSome()
+                else:
+                    break
+        finally:
+            self._isRunning = False
+        self._whenDone()
+
+    @property
+    def hasArrived(self) -> bool:
+        """
+        Whether the other end has all that was sent, and nothing waits.
+        """
+        return not (self._control or self._ready or self._outbound.size)
+
+    def _flushControl(self) -> None:
+        frames, self._control = self._control, []
+        self._append(frames, sum(map(len, frames)))
+        if self._outbound.size > self._most + SLACK:
+            self._overdue("the other end acknowledges nothing")
+
+    def _mayTake(self) -> bool:
+        sender = self._paths.sender
+        return sender is not None and sender.isWritable and self._outbound.size < self._most
+
+    def _takeSome(self) -> None:
+        ready = self._ready
+        pieces: list[bytes | memoryview] = []
+        size = 0
+        ended: list[Stream] = []
+        # What opens a stream, for one, must not come behind its data.
+        while ready and size < MAX_DATA and not self._control:
+            stream = ready.popleft()
+            if stream.hasSomething:
+                size += stream.take(pieces)
+                if stream.hasSentEnd:
+                    ended.append(stream)
+            stream.isReady = stream.hasSomething
+            if stream.isReady:
+                ready.append(stream)
+        if size:
+            self._append(pieces, size)
+            self._moved()
+        for stream in ended:
+            self._ends.append((self._outbound.end, stream))
+            stream.finLeft()
+
+    def _append(self, pieces: list[bytes | memoryview] | list[bytes], size: int) -> None:
+        self._outbound.append(pieces, size)
+        self._paths.send(pieces)
+
+    def acknowledged(self, received: int) -> None:
+        """
+        The other end has so many bytes of the sequence.
+        """
+        self._outbound.acknowledge(received)
+        ends = self._ends
+        while ends and ends[0][0] <= received:
+            ends.popleft()[1].finArrived()
+
+    def end(self, frame: bytes | None) -> None:
+        """
+        The session is over.
+
+        @param frame: the last to be sent, if any is.
+        """
+        self._isOver = True
+        if frame is not None:
+            self._control.append(frame)
+            self._append(self._control, sum(map(len, self._control)))
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._control = []
+        self._ready.clear()
+        self._ends.clear()
+        self._outbound.clear()
