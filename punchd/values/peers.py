@@ -8,6 +8,8 @@ import re
 from hashlib import sha256
 
 from attrs import frozen
+from twisted.internet.interfaces import IAddress
+from zope.interface import implementer
 
 from punchd.errors import ConfigurationError
 
@@ -80,3 +82,33 @@ class Pin:
 
     name: str
     peerID: PeerID
+
+
+@implementer(IAddress)
+@frozen
+class PeerAddress:
+    """
+    Where a stream leads: what C{getPeer} says of the peer at its other end, and C{getHost} of this
+    one. Its key has proven who it is; where in the Internet it is does not matter, and may change.
+
+    @ivar name: what the peer is pinned under here; of this peer, what it calls itself.
+    """
+
+    name: str
+    peerID: PeerID
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.peerID.short}…)"
+
+    @classmethod
+    def fromJSON(cls, table: dict[str, str]) -> PeerAddress:
+        """
+        The inverse of L{toJSON}.
+        """
+        return cls(table["name"], PeerID.parse(table["id"]))
+
+    def toJSON(self) -> dict[str, str]:
+        """
+        As it goes over the control socket.
+        """
+        return {"name": self.name, "id": str(self.peerID)}
