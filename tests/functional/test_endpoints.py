@@ -14,6 +14,7 @@ import pytest_twisted
 from attrs import define, field
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.endpoints import clientFromString, serverFromString
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -31,13 +32,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from punchd import parsers
 from punchd.endpoints import PunchdClientEndpoint, PunchdServerEndpoint
-from punchd.errors import Refused, UnknownPeer, Unreachable
+from punchd.errors import ConfigurationError, Refused, UnknownPeer, Unreachable
 from punchd.identity.folder import StateFolder
+from punchd.identity.keys import Identity
+from punchd.identity.pins import Pins
 from punchd.interfaces import IStreamExposer, IStreamOpener
 from punchd.peer.running import RunningPeer
 from punchd.peer.service import PunchdPeer
+from punchd.values.joining import JoinAddress
 from punchd.values.peers import PeerAddress
+from tests.functional.processes import sleep
 from tests.functional.test_inside import Inside, isConnected, until
 
 MEGABYTE = 1 << 20
@@ -468,3 +474,116 @@ async def test_aServiceIsExposedAgainWhenThePeerIsBack(tmp_path: Path) -> None:
     await until(lambda: served.made)
     await maybeDeferred(port.stopListening)
     await inside.stop()
+
+
+# By strings, with a peer of this process.
+
+
+@define
+class Own:
+    """
+    Alice and Bob, each with no more than a state folder.
+    """
+
+    inside: Inside
+    join: str
+    ports: list[Any] = field(factory=list)
+
+    def arguments(self, name: str) -> str:
+        return f"server={self.join}:name={name}:state={self.inside.folder / name}"
+
+    def client(self, service: str = "talk") -> IStreamClientEndpoint:
+        from twisted.internet import reactor
+
+        text = f"punchd:bob/{service}:{self.arguments('alice')}"
+        endpoint: IStreamClientEndpoint = clientFromString(reactor, text)
+        return endpoint
+
+    async def listen(self, factory: Talkers, service: str = "talk") -> Any:
+        from twisted.internet import reactor
+
+        endpoint = serverFromString(reactor, f"punchd:{service}:{self.arguments('bob')}")
+        self.ports.append(await endpoint.listen(factory))
+        return self.ports[-1]
+
+    def isRunning(self, name: str) -> bool:
+        return (self.inside.folder / name / "control").exists()
+
+
+@pytest_twisted.async_yield_fixture
+async def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Own]:
+    monkeypatch.setattr(parsers, "LINGER", 0.3)
+    inside = Inside(tmp_path)
+    server = await inside.server()
+    folders = {name: StateFolder.at(str(tmp_path / name)) for name in ("alice", "bob")}
+    for name, other in (("alice", "bob"), ("bob", "alice")):
+        pins = Pins.inFolder(folders[name])
+        pins.trust(other, Identity.inFolder(folders[other]).peerID)
+    here = Own(inside, str(server.joinAddress).replace(":", "\\:"))
+    yield here
+    for port in here.ports:
+        await maybeDeferred(port.stopListening)
+    await until(lambda: not here.isRunning("alice") and not here.isRunning("bob"))
+    await inside.stop()
+
+
+@ensureDeferred
+async def test_aProcessMayBeAPeerItself(own: Own) -> None:
+    served = Talkers()
+    port = await own.listen(served)
+    assert port.getHost().name == "bob"
+    mine: Any = await own.client().connect(Talkers())
+    mine.transport.write(b"hello")
+    await until(lambda: served.made and served.made[0].received == b"hello")
+    assert str(served.addresses[0]).startswith("alice (")
+    mine.transport.loseConnection()
+    await until(lambda: mine.lost)
+
+
+@ensureDeferred
+async def test_itIsOnePeerForAllStringsAndAsLongAsAnyIsUsed(own: Own) -> None:
+    assert not own.isRunning("bob")
+    first, second = Talkers(), Talkers()
+    one, two = await own.listen(first), await own.listen(second, "other")
+    mine: Any = await own.client("other").connect(Talkers())
+    await until(lambda: second.made)
+    for port in (one, two):
+        await maybeDeferred(port.stopListening)
+    await sleep(0.5)
+    # There is still a connection.
+    assert own.isRunning("bob")
+    mine.transport.write(b"hello")
+    await until(lambda: second.made[0].received == b"hello")
+    mine.transport.loseConnection()
+    await until(lambda: not own.isRunning("bob"))
+
+
+@ensureDeferred
+async def test_itCanBeStartedAgain(own: Own) -> None:
+    for _ in range(2):
+        served = Talkers()
+        port = await own.listen(served)
+        mine: Any = await own.client().connect(Talkers())
+        await until(lambda served=served: served.made)  # type: ignore[misc]
+        mine.transport.loseConnection()
+        await maybeDeferred(port.stopListening)
+        await until(lambda: not own.isRunning("alice") and not own.isRunning("bob"))
+
+
+@ensureDeferred
+async def test_twoPeersOfOneFolderAreAMistake(own: Own) -> None:
+    from twisted.internet import reactor
+
+    await own.listen(Talkers())
+    text = own.arguments("bob").replace("name=bob", "name=carol")
+    with pytest.raises(ConfigurationError, match="under another name"):
+        serverFromString(reactor, f"punchd:more:{text}")
+
+
+@ensureDeferred
+async def test_aFolderWithARunningPeerIsAMistake(own: Own) -> None:
+    bob = own.inside.peer("bob", JoinAddress.parse(own.join.replace("\\", "")))
+    bob.startService()
+    with pytest.raises(ConfigurationError, match="another punchd-peer is running"):
+        await own.listen(Talkers())
+    await own.inside.stopping.pop()()
