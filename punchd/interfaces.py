@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from punchd.values.parties import Situation
     from punchd.values.peers import PeerID
     from punchd.values.plans import Consideration
+
+    # Gets a stream, as openStream gives it.
+    StreamTaker = Callable[[Any], None]
 
 
 class IPlugin(Interface):
@@ -280,6 +283,27 @@ class IStreamOpener(Interface):
         """
 
 
+class IStreamExposer(Interface):
+    """
+    The seam between those who offer a service and how its callers come to it.
+    """
+
+    address = Attribute(
+        "The L{PeerAddress<punchd.values.peers.PeerAddress>} of the peer, once it has exposed."
+    )
+
+    def expose(service: str, taker: StreamTaker) -> Deferred[Callable[[], Deferred[None]]]:
+        """
+        Offer a service to other peers, as far as they are allowed to reach it.
+
+        @param taker: called with each stream that asks for the service, once its caller is known
+            (C{getPeer}): agrees to it and carries it, or refuses it.
+        @return: fires with what takes the service back; streams that run then go on.
+        @raise punchd.errors.Refused: when a service of that name is exposed already.
+        @raise punchd.errors.PunchdError: Unreachable, ConfigurationError.
+        """
+
+
 class IObserver(Interface):
     """
     Somebody who wants to know what happens, as it happens.
@@ -301,5 +325,6 @@ __all__ = [
     "IRegistryMaker",
     "IStrategy",
     "IStrategyMaker",
+    "IStreamExposer",
     "IStreamOpener",
 ]

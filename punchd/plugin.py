@@ -8,6 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.interfaces import (
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
+    IStreamServerEndpoint,
+    IStreamServerEndpointStringParser,
+)
 from twisted.logger import Logger
 from twisted.plugin import IPlugin as ITwistedPlugin
 from twisted.plugin import getPlugins
@@ -50,6 +56,34 @@ class RegistryMaker:
     def make(self, uri: str, reactor: object) -> IRegistry:
         registry: IRegistry = namedAny(self.dottedName)(uri, reactor)
         return registry
+
+
+@implementer(
+    ITwistedPlugin, IStreamClientEndpointStringParserWithReactor, IStreamServerEndpointStringParser
+)
+@frozen
+class EndpointParser:
+    """
+    One line in a dropin: the word before the first colon of endpoint strings, and the dotted names
+    of what reads client's and server's strings. Each takes the reactor, the arguments without a
+    name, and those with one.
+    """
+
+    prefix: str
+    clientName: str
+    serverName: str
+
+    def parseStreamClient(
+        self, reactor: Any, *arguments: Any, **named: Any
+    ) -> IStreamClientEndpoint:
+        endpoint: IStreamClientEndpoint = namedAny(self.clientName)(reactor, arguments, named)
+        return endpoint
+
+    def parseStreamServer(
+        self, reactor: Any, *arguments: Any, **named: Any
+    ) -> IStreamServerEndpoint:
+        endpoint: IStreamServerEndpoint = namedAny(self.serverName)(reactor, arguments, named)
+        return endpoint
 
 
 def strategyMakers() -> list[IStrategyMaker]:

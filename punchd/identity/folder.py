@@ -13,6 +13,14 @@ from attrs import frozen
 from punchd.errors import ConfigurationError
 
 
+def defaultState(program: str) -> str:
+    """
+    Where C{program} keeps its state if nothing else is said (XDG Base Directory Specification).
+    """
+    base = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
+    return str(Path(base) / program)
+
+
 @frozen
 class StateFolder:
     """

@@ -16,13 +16,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from punchd.errors import NotTrusted, ProtocolViolation, PunchdError, Unreachable
 from punchd.identity.tls import Verdict
 from punchd.link.path import Path
+from punchd.link.secure import SecureConnection
 from punchd.link.tickets import Ticket
 from punchd.values.outcomes import Way
 from punchd.wire.preamble import PREAMBLE_LENGTH, Preamble, Side, checkBeginning
@@ -141,17 +141,8 @@ class PunchedConnection(Protocol):
     def _startTLS(self, ticket: Ticket) -> None:
         self.path.peerID = ticket.expected
         creator, self._verdict = ticket.connectionCreator()
-        factory = TLSMemoryBIOFactory(
-            creator,
-            ticket.side is Side.CALLER,
-            Factory.forProtocol(lambda: self.path),
-            self._clock,
-        )
-        # The session joins small writes itself.
-        factory.protocol = TLSMemoryBIOProtocol
-        # Otherwise each connection is announced in the log.
-        factory.noisy = False
-        self._tls = factory.buildProtocol(self.remote)
+        isClient = ticket.side is Side.CALLER
+        self._tls = SecureConnection(self._clock, creator, isClient, self.path)
         self._tls.makeConnection(self.transport)
 
     def whenSettled(self) -> Deferred[PunchedConnection]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.unix import Client as UNIXClient
 from twisted.internet.unix import Server as UNIXServer
@@ -20,6 +20,27 @@ from zope.interface import implementer
 
 def _nothing() -> None:
     pass
+
+
+@implementer(IPushProducer)
+@frozen
+class _Source:
+    """
+    A transport as the producer of the other one: it is paused and resumed, but not stopped. A
+    transport that is lost tells its producer to stop before it tells its protocol; what broke here
+    would end in order there.
+    """
+
+    _transport: Any
+
+    def pauseProducing(self) -> None:
+        self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        pass
 
 
 @implementer(IHalfCloseableProtocol)
@@ -56,8 +77,8 @@ class SpliceEnd(Protocol):
             # Nothing may pile up here while the other end is still being connected.
             self.transport.pauseProducing()
         else:
-            self.transport.registerProducer(other.transport, True)
-            other.transport.registerProducer(self.transport, True)
+            self.transport.registerProducer(_Source(other.transport), True)
+            other.transport.registerProducer(_Source(self.transport), True)
             other.transport.resumeProducing()
             other._flush()
         self.whenConnected()

@@ -1,15 +1,18 @@
 """
 The socket C{control} in a peer's state folder: how the command line speaks to the running peer.
 
-One line of JSON asks, one line of JSON answers. C{connect} alone goes on: after its answer the
-connection is the stream. What the client sends is the stream as it is, with half-close; what it
-gets is in pieces, because a UNIX socket cannot tell a stream that ended from one that broke. Only
-the folder's owner can open the socket; what comes through it is bounded all the same.
+One line of JSON asks, one line of JSON answers. After some questions the connection goes on:
+after C{connect} it is the stream. What the client sends is the stream as it is, with half-close;
+what it gets is in pieces, because a UNIX socket cannot tell a stream that ended from one that
+broke. After C{open} and C{accept} it is a stream with pieces both ways (L{punchd.net.pieces}),
+after C{serve} it tells who comes (L{punchd.peer.serving}). Only the folder's owner can open the
+socket; what comes through it is bounded all the same.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,13 +25,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.errors import ConfigurationError, NoPath, PunchdError
+from punchd.identity.folder import StateFolder
 from punchd.identity.pins import Pins
-from punchd.link.stream import Stream
+from punchd.net.pieces import PIECE_HEAD, PieceStream
 from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
 from punchd.peer.connecting import Connecting
 from punchd.peer.forwarding import Target
 from punchd.peer.links import Links
-from punchd.values.peers import PeerID
+from punchd.peer.serving import Announcing, Serving
+from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import FULL_DATA
 
 _log = Logger()
@@ -43,20 +48,21 @@ QUESTION_DEADLINE = 5.0
 #: Bytes of a stream that are taken before it is there.
 MOST_EARLY = 65536
 
-#: Bytes of a piece's length.
-PIECE_HEAD = 4
-
 #: Round trips that C{ping} measures.
 _PINGS = 3
 
 
 @frozen
-class ConnectTo:
+class Becomes:
     """
-    The answer to C{connect}: from here on the connection is this stream.
+    The answer to a question after which the connection goes on, as something else.
+
+    @ivar facts: what is said first.
+    @ivar make: gets the connection's transport, and returns the protocol that is connected to it.
     """
 
-    stream: Stream
+    facts: dict[str, Any]
+    make: Callable[[Any], Any]
 
 
 @define(eq=False)
@@ -71,6 +77,9 @@ class Answers:
     _describe: Callable[[], dict[str, Any]]
     _pinsChanged: Callable[[], None]
     _findNat: Callable[[bool], Awaitable[dict[str, Any]]]
+    _clock: IReactorTime
+    _serving: Serving
+    _own: PeerAddress
 
     async def status(self) -> dict[str, Any]:
         """
@@ -98,7 +107,7 @@ class Answers:
         """
         The path to a peer, measured.
 
-        @param again: C{yes} to look for a path anew; else that of the link will do, if there is one.
+        @param again: C{yes} to look for a path anew; else that of the link will do.
         """
         facts = self._links.factsOf(peer, self._pins.idOf(peer))
         try:
@@ -109,10 +118,50 @@ class Answers:
         found = self._links.describe(facts)
         return {"peer": peer, **found, "rtt": round(min(roundTrips), 6)}
 
-    async def connect(self, peer: str, service: str) -> ConnectTo:
+    async def connect(self, peer: str, service: str) -> Becomes:
         """
-        A stream to a service.
+        A stream to a service; only what it says is in pieces.
         """
+        stream = await self._stream(peer, service)
+
+        def splice(transport: Any) -> SpliceEnd:
+            local, remote = spliceEnds()
+            tuneLocal(transport, FULL_DATA)
+            local.makeConnection(_InPieces(transport))
+            stream.carry(remote)
+            return local
+
+        return Becomes({}, splice)
+
+    async def open(self, peer: str, service: str) -> Becomes:
+        """
+        A stream to a service, in pieces both ways.
+        """
+        stream = await self._stream(peer, service)
+        return self._inPieces(stream, PeerAddress(peer, self._pins.idOf(peer)))
+
+    async def serve(self, service: str) -> Becomes:
+        """
+        Expose a service of the process that asks, as long as its connection stays.
+        """
+        announcing = await self._serving.serve(service)
+
+        def begin(transport: Any) -> Announcing:
+            announcing.makeConnection(transport)
+            return announcing
+
+        return Becomes({"host": self._own.toJSON()}, begin)
+
+    async def accept(self, stream: str) -> Becomes:
+        """
+        A stream that was announced to who serves, in pieces both ways.
+
+        @param stream: its number.
+        """
+        taken = self._serving.accept(stream)
+        return self._inPieces(taken, taken.getPeer())
+
+    async def _stream(self, peer: str, service: str) -> Any:
         target = Target.parse(f"{peer}/{service}")
         stream: Any = await self._opener.openStream(target.peer, target.service)
         try:
@@ -120,7 +169,19 @@ class Answers:
         except BaseException:
             stream.abortConnection()
             raise
-        return ConnectTo(stream)
+        return stream
+
+    def _inPieces(self, stream: Any, peer: PeerAddress) -> Becomes:
+        def splice(transport: Any) -> PieceStream:
+            local, remote = spliceEnds()
+            tuneLocal(transport, FULL_DATA)
+            pieces = PieceStream(self._clock, peer, self._own)
+            pieces.makeConnection(transport)
+            pieces.carry(local)
+            stream.carry(remote)
+            return pieces
+
+        return Becomes({"peer": peer.toJSON(), "host": self._own.toJSON()}, splice)
 
 
 _QUESTIONS: dict[str, set[str]] = {
@@ -129,6 +190,9 @@ _QUESTIONS: dict[str, set[str]] = {
     "trust": {"name", "id"},
     "ping": {"peer", "again"},
     "connect": {"peer", "service"},
+    "open": {"peer", "service"},
+    "serve": {"service"},
+    "accept": {"stream"},
 }
 
 
@@ -169,16 +233,18 @@ class ControlConnection(Protocol):
     transport: Any
 
     def __init__(self, clock: IReactorTime, answers: Answers) -> None:
+        self.whenLost: Callable[[], None] = lambda: None
         self._answers = answers
         self._received = b""
         self._deadline: IDelayedCall | None = clock.callLater(QUESTION_DEADLINE, self._tooLate)
         self._answering: Deferred[None] | None = None
-        self._spliced: SpliceEnd | None = None
+        # What the connection has become, if it has.
+        self._become: Any = None
         self._inputEnded = False
 
     def dataReceived(self, data: bytes) -> None:
-        if self._spliced is not None:
-            self._spliced.dataReceived(data)
+        if self._become is not None:
+            self._become.dataReceived(data)
             return
         self._received += data
         if self._answering is not None:
@@ -206,40 +272,37 @@ class ControlConnection(Protocol):
             self._say({"ok": False, "error": str(error), "kind": type(error).__name__})
             self.transport.loseConnection()
             return
-        if isinstance(answer, ConnectTo):
-            self._say({"ok": True})
-            self._splice(answer.stream)
+        if isinstance(answer, Becomes):
+            self._say({"ok": True, **answer.facts})
+            self._goOn(answer)
         else:
             self._say({"ok": True, **answer})
             self.transport.loseConnection()
 
-    def _splice(self, stream: Stream) -> None:
-        local, remote = spliceEnds()
-        self._spliced = local
+    def _goOn(self, answer: Becomes) -> None:
         received, self._received = self._received, b""
-        tuneLocal(self.transport, FULL_DATA)
-        local.makeConnection(_InPieces(self.transport))
-        stream.carry(remote)
+        self._become = answer.make(self.transport)
         if received:
-            local.dataReceived(received)
+            self._become.dataReceived(received)
         if self._inputEnded:
-            local.readConnectionLost()
+            self._become.readConnectionLost()
 
     def readConnectionLost(self) -> None:
         self._inputEnded = True
-        if self._spliced is not None:
-            self._spliced.readConnectionLost()
+        if self._become is not None:
+            self._become.readConnectionLost()
         elif self._answering is None:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        if self._spliced is not None:
-            self._spliced.writeConnectionLost()
+        if self._become is not None:
+            self._become.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.whenLost()
         self._stopDeadline()
-        if self._spliced is not None:
-            self._spliced.connectionLost(reason)
+        if self._become is not None:
+            self._become.connectionLost(reason)
         elif self._answering is not None:
             self._answering.cancel()
 
@@ -275,6 +338,34 @@ def _parse(line: bytes) -> tuple[str, dict[str, str]]:
     return name, question
 
 
+def clearSocket(folder: StateFolder) -> None:
+    """
+    Make way for the control socket: a peer that was killed has left its own. A lock file with a
+    process number would not do; after a restart of the machine another process has the number.
+
+    @raise ConfigurationError: when another peer is alive there, or something is in the way.
+    """
+    path = folder.file(SOCKET)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        if path.is_socket():
+            path.unlink(missing_ok=True)
+            return
+        reason = "something else has that name"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        raise ConfigurationError(
+            f"another punchd-peer is running with the state folder {folder.path}; "
+            "stop it, or choose another folder with --state"
+        )
+    raise ConfigurationError(f"cannot make the control socket {path}: {reason}")
+
+
 class ControlFactory(Factory):
     """
     The control socket's. Lives as long as the peer.
@@ -286,5 +377,16 @@ class ControlFactory(Factory):
         self._clock = clock
         self._answers = answers
 
+        self._connections: set[ControlConnection] = set()
+
     def buildProtocol(self, addr: IAddress | None) -> ControlConnection:
-        return ControlConnection(self._clock, self._answers)
+        connection = ControlConnection(self._clock, self._answers)
+        self._connections.add(connection)
+        connection.whenLost = lambda: self._connections.discard(connection)
+        return connection
+
+    def stopFactory(self) -> None:
+        # Where the peer is part of a program, the process does not end with it.
+        for connection in list(self._connections):
+            if connection.transport is not None:
+                connection.transport.abortConnection()

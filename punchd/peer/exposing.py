@@ -4,11 +4,14 @@ The services of this peer, and the streams to them.
 
 from __future__ import annotations
 
-from attrs import define
+from collections.abc import Callable
+
+from attrs import define, field
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from punchd.errors import Refused
 from punchd.interfaces import IAccessPolicy
 from punchd.link.stream import Stream
 from punchd.net.splicing import spliceEnds, tuneLocal
@@ -19,13 +22,39 @@ from punchd.wire.frames import FULL_DATA
 @define(eq=False)
 class Exposures:
     """
-    The services of this peer: opens a local connection for each stream that asks for one.
+    The services of this peer: opens a local connection for each stream that asks for one, or gives
+    it to whoever takes it.
 
     @ivar services: by name, the endpoint behind it.
+    @ivar takers: by name, what is called with a stream and its caller, and agrees or refuses.
     """
 
     services: dict[str, IStreamClientEndpoint]
     _policy: IAccessPolicy
+    takers: dict[str, Callable[[Stream, PeerID], None]] = field(factory=dict, init=False)
+
+    @property
+    def names(self) -> list[str]:
+        """
+        All services.
+        """
+        return sorted({*self.services, *self.takers})
+
+    def expose(self, service: str, taker: Callable[[Stream, PeerID], None]) -> Callable[[], None]:
+        """
+        Add a service.
+
+        @return: what removes it.
+        @raise Refused: when there is one of that name.
+        """
+        if service in self.services or service in self.takers:
+            raise Refused(f"a service {service!r} is exposed already: choose another name")
+        self.takers[service] = taker
+
+        def remove() -> None:
+            self.takers.pop(service, None)
+
+        return remove
 
     def serve(self, stream: Stream, peerID: PeerID) -> None:
         """
@@ -33,9 +62,13 @@ class Exposures:
         """
         service = stream.service or ""
         endpoint = self.services.get(service)
-        if endpoint is None or not self._policy.permits(peerID, service):
-            reason = "is not exposed here" if endpoint is None else "is not allowed to this peer"
+        isExposed = endpoint is not None or service in self.takers
+        if not isExposed or not self._policy.permits(peerID, service):
+            reason = "is not allowed to this peer" if isExposed else "is not exposed here"
             stream.refuse(f"the service {service!r} {reason}")
+            return
+        if endpoint is None:
+            self.takers[service](stream, peerID)
             return
         remote, local = spliceEnds()
         factory = Factory.forProtocol(lambda: local)

@@ -58,6 +58,7 @@ class Link:
 
     _clock: IReactorTime
     _random: Random
+    _own: PeerAddress
     facts: Facts
     number: bytes
     _isInitiator: bool
@@ -85,6 +86,7 @@ class Link:
             self,
             self._limits,
             peer=there,
+            host=self._own,
         )
         self.session.whenOver().addCallback(self._ended)
 

@@ -18,7 +18,7 @@ from punchd.peer.exposing import Exposures
 from punchd.peer.facts import Facts
 from punchd.peer.keeping import Link
 from punchd.peer.meeting import Meeting
-from punchd.values.peers import PeerID
+from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import LINK_LENGTH
 
 #: Links that one peer may have with us: one is what it needs; two when both sides dial at once;
@@ -35,6 +35,7 @@ class Links:
     _clock: IReactorTime
     _random: Random
     _entropy: Callable[[int], bytes]
+    _own: PeerAddress
     _dialling: Dialling
     _exposures: Exposures
     _limits: Limits = field(factory=Limits)
@@ -82,6 +83,7 @@ class Links:
         link = Link(
             self._clock,
             self._random,
+            self._own,
             self.factsOf(peer, peerID),
             number,
             isInitiator,

@@ -146,7 +146,8 @@ class Punch:
         """
         Run the plan.
 
-        @return: fires with the elected path, which the caller has yet to join; fails with L{NoPath}.
+        @return: fires with the elected path, which the caller has yet to join.
+        @raise NoPath: when there is none.
         """
         self._began = self.clock.seconds()
         result: Deferred[Path] = Deferred(lambda _: self._finish())

@@ -5,31 +5,32 @@ A peer, put together.
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, execute, fail, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from zope.interface import implementer
 
-from punchd.errors import ConfigurationError, Unreachable
+from punchd.errors import ConfigurationError, PunchdError, Unreachable
 from punchd.identity.certificates import selfSigned
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
 from punchd.identity.pins import Pins
 from punchd.identity.tls import makeContext
-from punchd.interfaces import IObserver, IStrategy
+from punchd.interfaces import IObserver, IStrategy, IStreamExposer, IStreamOpener
 from punchd.link.flow import Limits
+from punchd.link.stream import Stream
 from punchd.nat.gateway import findGateway
 from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
@@ -38,7 +39,7 @@ from punchd.peer.access import AllowList
 from punchd.peer.answering import Answering
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.connecting import Connecting
-from punchd.peer.control import SOCKET, Answers, ControlFactory
+from punchd.peer.control import SOCKET, Answers, ControlFactory, clearSocket
 from punchd.peer.conversation import Greeting
 from punchd.peer.dialling import Dialling
 from punchd.peer.experience import Experience
@@ -48,19 +49,26 @@ from punchd.peer.guesses import MOST_GUESSES, Guesses
 from punchd.peer.leased import LeasedPort
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
+from punchd.peer.named import NamedStream
 from punchd.peer.publishing import Publication, Published, Publishing, localPort
 from punchd.peer.punches import Punches
+from punchd.peer.serving import Serving
 from punchd.strategies.mapped import Mapped
 from punchd.strategies.planning import GUESSING, preferred
 from punchd.values.addresses import showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.parties import Offer
+from punchd.values.peers import PeerAddress, PeerID, checkedName
 from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
+
+if TYPE_CHECKING:
+    from punchd.interfaces import StreamTaker
 
 #: Seconds for which C{punchd nat} waits for what is being found out.
 NAT_PATIENCE = 8.0
 
 
+@implementer(IStreamOpener, IStreamExposer)
 class PunchdPeer(Service):
     """
     Made by the C{punchd-peer} plugin, or by a program that has a peer inside. It runs from
@@ -140,11 +148,13 @@ class PunchdPeer(Service):
         arrivals = Arrivals(reactor, self.punches.find)
         pinned = makeContext(credentials, MASTER_ALPN, lean=True)
         named = pinned
-        if _anyNamed(servers):
+        if any(join.pin is None for join in servers):
             named = makeContext(credentials, MASTER_ALPN, roots, lean=True)
         self.clients: list[MasterClient] = []
         dialling = Dialling(self.clients, self.punches)
-        self.links = Links(reactor, chance, entropy, dialling, self._exposures, limits or Limits())
+        self.links = Links(
+            reactor, chance, entropy, self.address, dialling, self._exposures, limits or Limits()
+        )
         for join in servers:
             client = MasterClient(
                 reactor,
@@ -212,7 +222,7 @@ class PunchdPeer(Service):
         @raise ConfigurationError: when one is not to be had, or another peer runs with this state
             folder; no port is taken then.
         """
-        self._clearControl()
+        clearSocket(self.folder)
         waiting, self._forwardsWaiting = self._forwardsWaiting, ()
         try:
             for text, endpoint, target in waiting:
@@ -260,10 +270,18 @@ class PunchdPeer(Service):
             raise ConfigurationError(f"{what}: cannot listen: {text}")
 
     def _listenForControl(self) -> None:
-        self._clearControl()
+        clearSocket(self.folder)
         path = self.folder.file(SOCKET)
         answers = Answers(
-            self.pins, self.opener, self.links, self.describe, self.pinsChanged, self.findNat
+            self.pins,
+            self.opener,
+            self.links,
+            self.describe,
+            self.pinsChanged,
+            self.findNat,
+            self._reactor,
+            Serving(self._reactor, self),
+            self.address,
         )
         factory = ControlFactory(self._reactor, answers)
         try:
@@ -273,33 +291,6 @@ class PunchdPeer(Service):
                 f"cannot make the control socket {path}: {error.socketError}"
             ) from None
         self._listening.append(port)
-
-    def _clearControl(self) -> None:
-        """
-        Make way for the control socket: a peer that was killed has left its own. A lock file with a
-        process number would not do; after a restart of the machine another process has the number.
-
-        @raise ConfigurationError: when another peer is alive there, or something is in the way.
-        """
-        path = self.folder.file(SOCKET)
-        try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(str(path))
-        except FileNotFoundError:
-            return
-        except ConnectionRefusedError:
-            if path.is_socket():
-                path.unlink(missing_ok=True)
-                return
-            reason = "something else has that name"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        else:
-            raise ConfigurationError(
-                f"another punchd-peer is running with the state folder {self.folder.path}; "
-                "stop it, or choose another folder with --state"
-            )
-        raise ConfigurationError(f"cannot make the control socket {path}: {reason}")
 
     def _stopListening(self) -> Deferred[Any]:
         ports, self._listening = self._listening, []
@@ -325,6 +316,33 @@ class PunchdPeer(Service):
             if client.running:
                 await client.stopService()
         await returning
+
+    @property
+    def address(self) -> PeerAddress:
+        """
+        What streams call this end.
+        """
+        return PeerAddress(self._name, self.identity.peerID)
+
+    def openStream(self, peer: str, service: str) -> Deferred[Any]:
+        opening = self.opener.openStream(peer, service)
+        return opening.addCallback(
+            lambda stream: NamedStream(
+                stream, PeerAddress(peer, self.pins.idOf(peer)), self.address
+            )
+        )
+
+    def expose(self, service: str, taker: StreamTaker) -> Deferred[Callable[[], Deferred[None]]]:
+        def take(stream: Stream, peerID: PeerID) -> None:
+            # Whose pin is gone since it was introduced is not known by any name.
+            name = self.pins.nameOf(peerID) or peerID.short
+            taker(NamedStream(stream, PeerAddress(name, peerID), self.address))
+
+        try:
+            remove = self._exposures.expose(checkedName(service, "service"), take)
+        except PunchdError as error:
+            return fail(error)
+        return succeed(lambda: execute(remove))
 
     @property
     def isReady(self) -> bool:
@@ -363,7 +381,7 @@ class PunchdPeer(Service):
             "pid": os.getpid(),
             "master": "connected" if self.isReady else "connecting",
             "servers": [_describeClient(client) for client in self.clients],
-            "exposes": sorted(self._exposures.services),
+            "exposes": self._exposures.names,
             "published": self._publishing.toJSON(),
             "forwards": [
                 {"listen": text, "peer": target.peer, "service": target.service}
@@ -385,7 +403,3 @@ def _describeClient(client: MasterClient) -> dict[str, Any]:
         "nat": None if nat is None else nat.line(),
         "rtt": None if client.roundTrip is None else round(client.roundTrip, 6),
     }
-
-
-def _anyNamed(servers: Sequence[JoinAddress]) -> bool:
-    return any(join.pin is None for join in servers)

@@ -4,7 +4,6 @@ How the commands under C{twistd} read their options: the command line, and a TOM
 
 from __future__ import annotations
 
-import os
 import sys
 import tomllib
 from pathlib import Path
@@ -13,14 +12,9 @@ from typing import Any, NoReturn
 from twisted.python import usage
 
 from punchd.errors import ConfigurationError
+from punchd.identity.folder import defaultState
 
-
-def defaultState(program: str) -> str:
-    """
-    Where C{program} keeps its state if nothing else is said (XDG Base Directory Specification).
-    """
-    base = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
-    return str(Path(base) / program)
+__all__ = ["PunchdOptions", "defaultState"]
 
 
 class PunchdOptions(usage.Options):

@@ -88,11 +88,27 @@ class Pin:
 @frozen
 class PeerAddress:
     """
-    A peer, as the end of a stream.
+    Where a stream leads: what C{getPeer} says of the peer at its other end, and C{getHost} of this
+    one. Its key has proven who it is; where in the Internet it is does not matter, and may change.
 
-    @ivar name: the one that it is trusted under; empty if not known.
-    @ivar peerID: what its key has proven; C{None} where it does not matter: it is ourselves.
+    @ivar name: what the peer is pinned under here; of this peer, what it calls itself.
     """
 
     name: str
-    peerID: PeerID | None
+    peerID: PeerID
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.peerID.short}…)"
+
+    @classmethod
+    def fromJSON(cls, table: dict[str, str]) -> PeerAddress:
+        """
+        The inverse of L{toJSON}.
+        """
+        return cls(table["name"], PeerID.parse(table["id"]))
+
+    def toJSON(self) -> dict[str, str]:
+        """
+        As it goes over the control socket.
+        """
+        return {"name": self.name, "id": str(self.peerID)}

@@ -101,6 +101,20 @@ def test_aBreakHereIsABreakThere(which: int) -> None:
 
 
 @BOTH
+def test_aTransportThatStopsItsProducerEndsNothingInOrder(which: int) -> None:
+    """
+    Twisted's transports do so when they are lost, before their protocol hears of it.
+    """
+    spliced = Spliced()
+    producer: Any = spliced.pairs[which].two.producer
+    producer.stopProducing()
+    spliced.flush()
+    other = spliced.users[1 - which]
+    assert not other.inputEnded
+    assert other.lost is None
+
+
+@BOTH
 def test_aBreakAfterTheEndOfInputIsABreakThere(which: int) -> None:
     spliced = Spliced()
     spliced.transport(which).loseWriteConnection()

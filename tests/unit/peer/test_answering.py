@@ -20,8 +20,8 @@ from punchd.peer.links import Links
 from punchd.peer.punching import GRACE
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.parties import Offer, Party
-from punchd.values.peers import PeerID
-from tests.unit.link.pairs import BOB
+from punchd.values.peers import PeerAddress, PeerID
+from tests.unit.link.pairs import ALICE, BOB
 from tests.unit.net.memory import HERE
 from tests.unit.peer.clients import PUBLIC, FakeClient, Watcher, makePins, makePunches
 from tests.unit.peer.punches import Scripted, dialling
@@ -47,6 +47,7 @@ class Answerer:
             self.clock,
             Random(1),
             lambda length: b"l" * length,
+            PeerAddress("alice", ALICE.peerID),
             Dialling([], self.punches),
             Exposures({}, policy),
         )

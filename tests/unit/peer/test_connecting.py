@@ -22,8 +22,9 @@ from punchd.peer.exposing import Exposures
 from punchd.peer.links import Links
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.parties import Offer
+from punchd.values.peers import PeerAddress
 from punchd.wire.commands import OWN, Introduce, toldArguments
-from tests.unit.link.pairs import BOB
+from tests.unit.link.pairs import ALICE, BOB
 from tests.unit.net.memory import HERE
 from tests.unit.net.ports import FakePort
 from tests.unit.peer.clients import PUBLIC, FakeClient, Watcher, makePins, makePunches
@@ -46,6 +47,7 @@ class Opener:
             self.clock,
             Random(1),
             lambda length: b"l" * length,
+            PeerAddress("alice", ALICE.peerID),
             Dialling(clients, self.punches),
             Exposures({}, AllowList.parse(pins, [])),
         )

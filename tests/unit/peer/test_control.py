@@ -3,19 +3,24 @@ Tests for L{punchd.peer.control}.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from punchd.errors import NoPath, Unreachable
+from punchd.errors import NoPath, Refused, Unreachable
+from punchd.interfaces import IStreamExposer
+from punchd.net.pieces import PieceStream
 from punchd.peer.control import (
     MOST_EARLY,
     MOST_QUESTION,
@@ -24,12 +29,33 @@ from punchd.peer.control import (
     ControlFactory,
 )
 from punchd.peer.links import Links
+from punchd.peer.serving import Serving
 from punchd.values.outcomes import Outcome, Result
-from punchd.values.peers import PeerID
-from tests.unit.link.pairs import BOB, Sides, User
+from punchd.values.peers import PeerAddress, PeerID
+from tests.unit.link.pairs import ALICE, BOB, Sides, User
 from tests.unit.net.memory import HERE, Pair
 from tests.unit.peer.clients import makePins
 from tests.unit.peer.test_forwarding import Opener
+
+OWN = PeerAddress("alice", ALICE.peerID)
+
+
+@implementer(IStreamExposer)
+class Exposer:
+    """
+    Remembers what is exposed.
+    """
+
+    address = OWN
+
+    def __init__(self) -> None:
+        self.takers: dict[str, Any] = {}
+
+    def expose(self, service: str, taker: Any) -> Deferred[Callable[[], Deferred[None]]]:
+        if service in self.takers:
+            return fail(Refused(f"{service} is exposed already"))
+        self.takers[service] = taker
+        return succeed(lambda: succeed(self.takers.pop(service, None) and None))
 
 
 class Asking:
@@ -40,6 +66,7 @@ class Asking:
     def __init__(self, folder: Path | None, describe: Any = None) -> None:
         self.clock = Clock()
         self.opener = Opener()
+        self.exposer = Exposer()
         self.links = Links()
         self.changes = 0
         self.pins: Any = None
@@ -52,6 +79,9 @@ class Asking:
             describe or (lambda: {"name": "alice"}),
             self._pinsChanged,
             self._findNat,
+            self.clock,
+            Serving(self.clock, self.exposer),
+            OWN,
         )
         self.factory = ControlFactory(self.clock, answers)
         self.user = User()
@@ -258,11 +288,13 @@ class Connected(Asking):
     A command that has become a stream to Bob's service.
     """
 
+    question = b'{"command": "connect", "peer": "bob", "service": "ssh"}\n'
+
     def __init__(self, folder: Path, early: bytes = b"") -> None:
         super().__init__(folder)
         self.sides = Sides()
         self.service = User()
-        self.say(b'{"command": "connect", "peer": "bob", "service": "ssh"}\n' + early)
+        self.say(self.question + early)
         self.sides.caller.stream.elect("ssh")
         self.opener.opening[0].callback(self.sides.caller.stream)
         self.sides.flush()
@@ -389,3 +421,84 @@ def test_natIsLookedAtAgainWhenAsked(tmp_path: Path, again: str, isAgain: bool) 
     asking = Asking(tmp_path)
     asking.ask(command="nat", again=again)
     assert asking.answer == {"ok": True, "again": isAgain}
+
+
+# open
+
+
+class Opened(Connected):
+    """
+    A program that has become a stream to Bob's service, with pieces both ways.
+    """
+
+    question = b'{"command": "open", "peer": "bob", "service": "ssh"}\n'
+
+    def begin(self) -> PieceStream:
+        """
+        The program goes on with the stream, after the answer.
+        """
+        self.program = User()
+        pieces = PieceStream(self.clock, PeerAddress("bob", BOB.peerID), OWN)
+        self.pair.one.protocol = pieces
+        pieces.makeConnection(self.pair.one)
+        pieces.carry(self.program)
+        return pieces
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Opened:
+    opened = Opened(tmp_path)
+    opened.agree()
+    return opened
+
+
+def test_openSaysWhoIsAtBothEnds(program: Opened) -> None:
+    assert program.answer == {
+        "ok": True,
+        "peer": {"name": "bob", "id": str(BOB.peerID)},
+        "host": {"name": "alice", "id": str(ALICE.peerID)},
+    }
+    program.sides.end()
+    program.flush()
+
+
+def test_bytesGoBothWaysInPieces(program: Opened) -> None:
+    program.begin().write(b"question")
+    program.flush()
+    program.service.transport.write(b"answer")
+    program.flush()
+    assert (program.service.received, program.program.received) == (b"question", b"answer")
+    program.sides.end()
+    program.flush()
+
+
+def test_aStreamThatIsFinishedOnBothSidesIsDone(program: Opened) -> None:
+    stream = program.begin()
+    stream.write(b"all of it")
+    stream.loseWriteConnection()
+    program.flush()
+    assert (program.service.received, program.service.inputEnded) == (b"all of it", True)
+    program.service.transport.loseWriteConnection()
+    program.flush()
+    for user in (program.program, program.service):
+        assert user.lost is not None
+        assert user.lost.check(ConnectionDone)
+
+
+def test_aProgramThatDiesBreaksTheStream(program: Opened) -> None:
+    program.begin().write(b"half of it")
+    program.flush()
+    program.pair.one.loseConnection()
+    program.flush()
+    assert not program.service.inputEnded
+    assert program.service.lost is not None
+    assert program.service.lost.check(ConnectionLost)
+    program.sides.wire.advance(10)
+
+
+def test_aStreamThatBreaksIsBrokenForTheProgram(program: Opened) -> None:
+    program.begin()
+    program.sides.callee.stream.abortConnection()
+    program.flush()
+    assert program.program.lost is not None
+    assert program.program.lost.check(ConnectionLost)

@@ -5,9 +5,11 @@ Tests for L{punchd.values.peers}.
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.interfaces import IAddress
+from zope.interface.verify import verifyObject
 
 from punchd.errors import ConfigurationError
-from punchd.values.peers import PeerID, checkedName
+from punchd.values.peers import PeerAddress, PeerID, checkedName
 
 PEER_IDS = st.builds(PeerID, st.binary(min_size=32, max_size=32))
 
@@ -56,3 +58,11 @@ def test_aUsableName(name: str) -> None:
 def test_anUnusableNameIsAConfigurationError(name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be a service"):
         checkedName(name, "service")
+
+
+@given(PEER_IDS)
+def test_anAddressNamesThePeer(peerID: PeerID) -> None:
+    address = PeerAddress("bob", peerID)
+    verifyObject(IAddress, address)
+    assert address == PeerAddress.fromJSON(address.toJSON())
+    assert str(address) == f"bob ({peerID.short}…)"

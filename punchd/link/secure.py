@@ -1,0 +1,379 @@
+"""
+The TLS of a punched connection: what Twisted's does, for large amounts at little cost.
+
+Twisted's L{TLSMemoryBIOProtocol<twisted.protocols.tls.TLSMemoryBIOProtocol>} is made for many small
+writes: it takes 16 KiB at a time through six layers of calls, gathers in a further turn of the
+reactor what was gathered already, and ends each read with an exception. Here a read is taken apart
+into TLS records, which OpenSSL gets one by one. So each gives its plaintext without being asked
+twice, OpenSSL's buffers never hold more than one record (they do not shrink: an idle connection
+would keep the largest it ever needed), and all the plaintext of a read goes on at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IHandshakeListener,
+    IProtocol,
+    IPushProducer,
+    IReactorTime,
+    ISystemHandle,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from punchd.identity.tls import ConnectionCreator
+
+#: Bytes before a record's content, of which the last two are its length, and the most that may be
+#: in it: plaintext, and what encryption adds (RFC 8446, 5.1 and 5.2).
+RECORD_HEAD = 5
+MOST_PLAINTEXT = 1 << 14
+MOST_CIPHERTEXT = MOST_PLAINTEXT + 256
+
+#: More than OpenSSL says at once of its own accord: the messages of a handshake with our one
+#: certificate have 2 KiB, an alert has 24 bytes.
+MOST_SAID = 1 << 16
+
+
+@implementer(ITransport, IPushProducer, IConsumer, ISystemHandle)
+class SecureConnection(Protocol):
+    """
+    Made for each handshake, given a transport by L{makeConnection}, and ended with it. It is the
+    protocol of that transport and the transport of C{protocol}, which gets what
+    C{TLSMemoryBIOProtocol} would give it: bytes only after C{handshakeCompleted}; a
+    L{ConnectionLost} unless the other end has closed TLS in order; OpenSSL's error where that ended
+    the connection.
+
+    Writes are encrypted and written at once, each in records of its own: gather small ones.
+
+    @ivar punchdVerdict: what the handshake found out; the creator puts it there.
+    """
+
+    transport: Any
+
+    def __init__(
+        self, clock: IReactorTime, creator: ConnectionCreator, isClient: bool, protocol: IProtocol
+    ) -> None:
+        self.punchdVerdict: Any = None
+        self.disconnecting = False
+        self._clock = clock
+        self._creator = creator
+        self._isClient = isClient
+        self._protocol: Any = protocol
+        self._tls: Any = None
+        self._isReady = False
+        # Of the record that is coming: its head, while that is not complete; then what it lacks.
+        # OpenSSL has the rest.
+        self._head = b""
+        self._lacking = 0
+        self._isTaking = False
+        self._isPaused = False
+        # What came while paused, and who will take it.
+        self._held = b""
+        self._taking: IDelayedCall | None = None
+        # What was written before the handshake was done.
+        self._early: list[bytes] = []
+        self._producer: tuple[Any, bool] | None = None
+        # Nothing can be read or written any more; whether the other end has said so; what broke.
+        self._isOver = False
+        self._isClosed = False
+        self._isAborted = False
+        self._broken: Failure | None = None
+
+    # Beginning.
+
+    def makeConnection(self, transport: Any) -> None:
+        # By Twisted's annotations this can only be a transport of Twisted's.
+        this: Any = self
+        if self._isClient:
+            self._tls = self._creator.clientConnectionForTLS(this)
+            self._tls.set_connect_state()
+        else:
+            self._tls = self._creator.serverConnectionForTLS(this)
+            self._tls.set_accept_state()
+        # Where OpenSSL's callbacks look for the verdict.
+        self._tls.set_app_data(self)
+        super().makeConnection(transport)
+        self._protocol.makeConnection(self)
+        if not self._isOver:
+            self._shakeHands()
+
+    def _shakeHands(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            self._flush()
+        except SSL.Error:
+            self._break()
+        else:
+            self._flush()
+            self._isReady = True
+            early, self._early = self._early, []
+            self._encrypt(b"".join(early))
+            if self._producer is not None:
+                producer, isStreaming = self._producer
+                self.transport.registerProducer(producer, isStreaming)
+                if isStreaming:
+                    producer.resumeProducing()
+            elif self.disconnecting:
+                self._close()
+            # Last: it may change all that was looked at here.
+            if IHandshakeListener.providedBy(self._protocol):
+                self._protocol.handshakeCompleted()
+
+    # Reading.
+
+    def dataReceived(self, data: bytes | memoryview) -> None:
+        """
+        Take what came. It may be a view of memory that holds something else afterwards.
+        """
+        if self._isOver:
+            return
+        if self._isPaused or self._isTaking or self._held:
+            # Pausing does not stop what was already read.
+            self._held += data
+        else:
+            self._take(memoryview(data))
+
+    def _take(self, data: memoryview) -> None:
+        self._isTaking = True
+        pieces: list[bytes] = []
+        while data and not (self._isOver or self._isPaused):
+            data = data[self._feed(data) :]
+            if not (self._lacking or self._head):
+                self._decrypt(pieces)
+        self._held = b"" if self._isOver else bytes(data)
+        if pieces and not self._isAborted:
+            self._protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        self._isTaking = False
+        self._takeLater()
+
+    def _feed(self, data: memoryview) -> int:
+        """
+        Give OpenSSL what C{data} has of the record that is coming.
+
+        @return: how many bytes that was.
+        """
+        if not self._lacking:
+            known = len(self._head)
+            head = self._head + data[: RECORD_HEAD - known]
+            if len(head) < RECORD_HEAD:
+                self._head = head
+                return len(data)
+            length = head[3] << 8 | head[4]
+            # What is no record OpenSSL shall see at once, not when all of it has come.
+            self._lacking = RECORD_HEAD + (length if length <= MOST_CIPHERTEXT else 0) - known
+            if known:
+                self._tls.bio_write(self._head)
+                self._head = b""
+        piece = data[: self._lacking]
+        self._tls.bio_write(piece)
+        self._lacking -= len(piece)
+        return len(piece)
+
+    def _decrypt(self, pieces: list[bytes]) -> None:
+        """
+        OpenSSL has one record more; add to C{pieces} what was in it.
+        """
+        if not self._isReady:
+            self._shakeHands()
+            return
+        try:
+            pieces.append(self._tls.recv(MOST_PLAINTEXT))
+        except SSL.WantReadError:
+            # A message of TLS's own, which may have made it say something.
+            self._flush()
+        except SSL.ZeroReturnError:
+            self._isClosed = True
+            self._close()
+            self._isOver = True
+            self.transport.loseConnection()
+        except SSL.Error:
+            self._break()
+
+    def pauseProducing(self) -> None:
+        """
+        Hand on no more until L{resumeProducing}.
+        """
+        self._isPaused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """
+        Hand on again what comes; what has come meanwhile in the next turn of the reactor.
+        """
+        self._isPaused = False
+        self.transport.resumeProducing()
+        self._takeLater()
+
+    def _takeLater(self) -> None:
+        isWaiting = self._isTaking or self._isPaused or self._taking is not None
+        if self._held and not isWaiting:
+            self._taking = self._clock.callLater(0, self._takeHeld)
+
+    def _takeHeld(self) -> None:
+        self._taking = None
+        held, self._held = self._held, b""
+        self._take(memoryview(held))
+
+    def stopProducing(self) -> None:
+        """
+        Nobody wants any more.
+        """
+        self.loseConnection()
+
+    # Writing.
+
+    def write(self, data: bytes) -> None:
+        # Who has registered as producer may write until it is done.
+        if self._isOver or (self.disconnecting and self._producer is None):
+            return
+        if self._isReady:
+            self._encrypt(data)
+        elif data:
+            self._early.append(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def _encrypt(self, data: bytes) -> None:
+        plaintext = memoryview(data)
+        records: list[bytes] = []
+        try:
+            for at in range(0, len(plaintext), MOST_PLAINTEXT):
+                piece = plaintext[at : at + MOST_PLAINTEXT]
+                self._tls.send(piece)
+                # All that there is: nothing of it stays for the next one.
+                records.append(self._tls.bio_read(RECORD_HEAD + MOST_CIPHERTEXT))
+        except SSL.Error:
+            self._break()
+        self.transport.writeSequence(records)
+
+    def _flush(self) -> None:
+        """
+        Send what OpenSSL has to say.
+        """
+        with suppress(SSL.WantReadError):
+            self.transport.write(self._tls.bio_read(MOST_SAID))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        Let C{producer} be told when the connection can take no more.
+        """
+        if self._isOver:
+            producer.stopProducing()
+            return
+        if self._producer is not None:
+            raise RuntimeError(f"cannot register {producer}: there is {self._producer[0]}")
+        self._producer = (producer, streaming)
+        if self._isReady:
+            self.transport.registerProducer(producer, streaming)
+        elif streaming:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        """
+        The producer is done.
+        """
+        if self._producer is None:
+            return
+        self._producer = None
+        if self._isReady:
+            self.transport.unregisterProducer()
+        if self.disconnecting and self._isReady and not self._isOver:
+            self._close()
+
+    # Ending.
+
+    def loseConnection(self) -> None:
+        if self.disconnecting or self._isOver:
+            return
+        self.disconnecting = True
+        if not self._isReady and not self._early:
+            # There is nothing yet that could be closed in order.
+            self.abortConnection()
+        elif self._isReady and self._producer is None:
+            self._close()
+
+    def _close(self) -> None:
+        """
+        Tell the other end that no more will come; when it has told us too, that is all.
+        """
+        try:
+            isDone = self._tls.shutdown()
+        except SSL.Error:
+            isDone = False
+        self._flush()
+        if isDone:
+            self.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """
+        End the connection now. Nothing is handed on any more.
+        """
+        self.disconnecting = True
+        self._isAborted = self._isOver = True
+        self.transport.abortConnection()
+
+    def _break(self) -> None:
+        """
+        OpenSSL has raised an error. It may have an alert to send (RFC 8446, 6.2).
+        """
+        self._broken = self._broken or Failure()
+        self._isOver = True
+        self._flush()
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+        if self._held and not self._isOver:
+            self._isPaused = False
+            self._takeHeld()
+        self._isOver = True
+        self.connected = 0
+        # Each holds the other.
+        self._tls = None
+        if not self._isReady and self._producer is not None:
+            self._producer[0].stopProducing()
+        self._producer = None
+        if self._broken is None and not self._isClosed:
+            # Whoever can cut the connection can send a FIN, but no end of TLS.
+            self._broken = Failure(ConnectionLost())
+        self._protocol.connectionLost(self._broken or reason)
+
+    # What the connection is.
+
+    @property
+    def negotiatedProtocol(self) -> bytes | None:
+        """
+        What both ends speak (ALPN); C{None} while that is not known, and if they have nothing in
+        common.
+        """
+        return (self._tls.get_alpn_proto_negotiated() or None) if self._tls is not None else None
+
+    def getHandle(self) -> SSL.Connection | None:
+        """
+        OpenSSL's connection.
+        """
+        handle: SSL.Connection | None = self._tls
+        return handle
+
+    def getPeer(self) -> IAddress:
+        peer: IAddress = self.transport.getPeer()
+        return peer
+
+    def getHost(self) -> IAddress:
+        host: IAddress = self.transport.getHost()
+        return host

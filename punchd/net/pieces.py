@@ -1,0 +1,247 @@
+"""
+A stream over a local socket: with half-close, and an end that can be told from a break.
+
+A UNIX socket tells neither an orderly end from a process that died, nor the end of one direction
+from that of both. So what is written goes out in pieces, each with its length before it (four
+bytes, big-endian); a piece of length 0 says that this direction has ended in order. A connection
+that ends before both directions have was broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+#: Bytes of a piece's length.
+PIECE_HEAD = 4
+
+#: Seconds that a stream which was told to close waits for the other end to agree.
+CLOSING = 10.0
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class PieceStream(Protocol):
+    """
+    One end of such a stream. It has the methods of a L{Stream<punchd.link.stream.Stream>}, with the
+    same meaning: who has it gives it a protocol with L{carry}, and it is that protocol's transport.
+    It lives as long as the socket, whose protocol it is, or is told what happens by whoever is.
+
+    @ivar opened: has fired: it was agreed on before the socket became a stream.
+    @ivar disconnecting: whether the protocol has said that it wants no more.
+    """
+
+    transport: Any
+
+    def __init__(self, clock: IReactorTime, peer: IAddress, host: IAddress) -> None:
+        self.opened: Deferred[None] = succeed(None)
+        self.disconnecting = False
+        self.isOver = False
+        self._clock = clock
+        self._peer = peer
+        self._host = host
+        # An IProtocol, perhaps an IHalfCloseableProtocol.
+        self._protocol: Any = None
+        # What was read and not yet handed on, and how much of the present piece is still to come.
+        self._rest = b""
+        self._left = 0
+        self._isPaused = True
+        self._finReceived = False
+        self._finSent = False
+        self._isAborted = False
+        self._closing: IDelayedCall | None = None
+        self._awaitingEnd: list[Deferred[None]] = []
+
+    # As a stream.
+
+    def agree(self) -> None:
+        """
+        Nothing is left to agree on.
+        """
+
+    def refuse(self, why: str) -> None:
+        """
+        It is too late for a reason.
+        """
+        self.abortConnection()
+
+    def carry(self, protocol: Any) -> None:
+        """
+        Be C{protocol}'s transport. It gets all that has come so far, and what comes.
+        """
+        self._protocol = protocol
+        protocol.makeConnection(self)
+        if self.isOver:
+            protocol.connectionLost(self._why())
+        else:
+            self.resumeProducing()
+
+    def whenOver(self) -> Deferred[None]:
+        """
+        Fires when the socket is gone.
+        """
+        if self.isOver:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._awaitingEnd.append(ended)
+        return ended
+
+    # What the socket tells.
+
+    def connectionMade(self) -> None:
+        if self._protocol is None:
+            self.transport.pauseProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._rest = self._rest + data if self._rest else data
+        self._handOn()
+
+    def _handOn(self) -> None:
+        at, read = 0, self._rest
+        while at < len(read) and not self._isPaused and not self._isAborted:
+            if self._left:
+                piece = read[at : at + self._left]
+                at += len(piece)
+                self._left -= len(piece)
+                # Before the protocol may pause, resume or end us.
+                self._rest = read[at:]
+                self._deliver(piece)
+                at, read = 0, self._rest
+                continue
+            if len(read) - at < PIECE_HEAD:
+                break
+            self._left = int.from_bytes(read[at : at + PIECE_HEAD], "big")
+            at += PIECE_HEAD
+            if not self._left:
+                self._rest = read[at:]
+                self._finCame()
+                at, read = 0, self._rest
+        self._rest = read[at:]
+
+    def _deliver(self, piece: bytes) -> None:
+        if self._closing is not None or self._finReceived:
+            # Nobody listens here any more, and the other end must learn it; or it has said that
+            # nothing more would come.
+            self.abortConnection()
+        else:
+            self._protocol.dataReceived(piece)
+
+    def _finCame(self) -> None:
+        self._finReceived = True
+        if IHalfCloseableProtocol.providedBy(self._protocol):
+            self._protocol.readConnectionLost()
+        else:
+            self.loseConnection()
+        self._closeIfFinished()
+
+    def readConnectionLost(self) -> None:
+        """
+        The socket ends one direction by itself, which is no orderly end here.
+        """
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.isOver = True
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        if self._protocol is not None:
+            self._protocol.connectionLost(self._why())
+        for ended in self._awaitingEnd:
+            ended.callback(None)
+        self._awaitingEnd.clear()
+
+    def _why(self) -> Failure:
+        if self._isAborted:
+            return Failure(ConnectionAborted())
+        if self._finSent and self._finReceived:
+            return Failure(ConnectionDone())
+        return Failure(ConnectionLost())
+
+    # Ending.
+
+    def _sendFin(self) -> None:
+        if not self._finSent and not self.isOver:
+            self._finSent = True
+            self.transport.write(bytes(PIECE_HEAD))
+
+    def _closeIfFinished(self) -> None:
+        if self._finSent and self._finReceived and not self.isOver:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def loseWriteConnection(self) -> None:
+        """
+        Nothing more will be written; reading goes on.
+        """
+        self._sendFin()
+        if IHalfCloseableProtocol.providedBy(self._protocol):
+            self._protocol.writeConnectionLost()
+        self._closeIfFinished()
+
+    def loseConnection(self) -> None:
+        if self.isOver or self._closing is not None:
+            return
+        self.disconnecting = True
+        self._sendFin()
+        self._closing = self._clock.callLater(CLOSING, self.abortConnection)
+        self._closeIfFinished()
+        self.resumeProducing()
+
+    def abortConnection(self) -> None:
+        """
+        Break the stream.
+        """
+        if not self.isOver:
+            self.disconnecting = self._isAborted = True
+            self.transport.abortConnection()
+
+    # As a transport.
+
+    def write(self, data: bytes) -> None:
+        if data and not self._finSent and not self.isOver:
+            self.transport.writeSequence([len(data).to_bytes(PIECE_HEAD, "big"), data])
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def getPeer(self) -> IAddress:
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        return self._host
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self.transport.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        self._isPaused = True
+        if not self.isOver:
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if self.isOver or not self._isPaused:
+            return
+        self._isPaused = False
+        self._handOn()
+        if not self._isPaused and not self.isOver:  # handing on may have changed both
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()

@@ -1,0 +1,232 @@
+"""
+Tests for L{punchd.net.pieces}.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from punchd.net.pieces import CLOSING, PieceStream
+from tests.unit.link.pairs import User
+from tests.unit.net.memory import HERE, THERE, MemoryTransport, Pair, lost
+
+
+class Plain(Protocol):
+    """
+    Cannot tell the end of input from the end.
+    """
+
+    lost: Failure | None = None
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = reason
+
+
+class Ends:
+    """
+    Both ends of a stream, each with a user.
+    """
+
+    def __init__(self, one: Any = User, two: Any = User) -> None:
+        self.clock = Clock()
+        self.streams = [
+            PieceStream(self.clock, peer, host) for peer, host in ((THERE, HERE), (HERE, THERE))
+        ]
+        self.users = [one(), two()]
+        self.pair = Pair(self.clock, self.streams[0], self.streams[1])
+        for stream, user in zip(self.streams, self.users, strict=True):
+            stream.carry(user)
+        self.pair.flush()
+
+    def ended(self, *reasons: type[Exception]) -> bool:
+        self.pair.flush()
+        assert not self.clock.getDelayedCalls()
+        return all(
+            user.lost is not None and user.lost.check(reason) is not None
+            for user, reason in zip(self.users, reasons, strict=True)
+        )
+
+
+def test_itIsATransport() -> None:
+    stream = PieceStream(Clock(), THERE, HERE)
+    for interface in (ITransport, IConsumer, IPushProducer):
+        verifyObject(interface, stream)
+    assert (stream.getPeer(), stream.getHost()) == (THERE, HERE)
+
+
+@pytest.fixture
+def ends() -> Ends:
+    return Ends()
+
+
+def test_eachPieceStandsBehindItsLength(ends: Ends) -> None:
+    ends.streams[0].write(b"one")
+    ends.streams[0].write(b"")
+    ends.streams[0].writeSequence([b"t", b"wo"])
+    ends.streams[0].loseWriteConnection()
+    ends.pair.flush()
+    assert ends.pair.one.sent == b"\0\0\0\x03one\0\0\0\x03two\0\0\0\0"
+    assert (ends.users[1].received, ends.users[1].inputEnded) == (b"onetwo", True)
+
+
+def test_whatCameBeforeThereIsAUserIsNotLost() -> None:
+    clock = Clock()
+    one, two = PieceStream(clock, THERE, HERE), PieceStream(clock, HERE, THERE)
+    pair = Pair(clock, one, two)
+    one.carry(User())
+    one.write(b"early")
+    two.dataReceived(b"\0\0\0\x03one")
+    user = User()
+    two.carry(user)
+    pair.flush()
+    assert user.received == b"oneearly"
+
+
+def test_bothDirectionsEndInOrder(ends: Ends) -> None:
+    ends.streams[0].loseWriteConnection()
+    ends.pair.flush()
+    ends.streams[1].write(b"answer")
+    ends.streams[1].loseWriteConnection()
+    assert ends.ended(ConnectionDone, ConnectionDone)
+    assert ends.users[0].received == b"answer"
+
+
+def test_aUserThatKnowsNoHalvesClosesWhenItsInputEnds() -> None:
+    ends = Ends(User, Plain)
+    ends.streams[0].loseWriteConnection()
+    assert ends.ended(ConnectionDone, ConnectionDone)
+
+
+def test_abortingBreaksIt(ends: Ends) -> None:
+    ends.streams[0].write(b"half of it")
+    ends.streams[0].abortConnection()
+    assert ends.ended(ConnectionAborted, ConnectionLost)
+    assert ends.streams[0].disconnecting
+
+
+def test_aSocketThatEndsByItselfWasBroken(ends: Ends) -> None:
+    ends.pair.one.loseConnection()
+    assert ends.ended(ConnectionLost, ConnectionLost)
+
+
+def test_whoTalksToSomebodyWhoHasClosedIsTold(ends: Ends) -> None:
+    ends.streams[0].loseConnection()
+    ends.pair.flush()
+    assert ends.users[1].inputEnded
+    ends.streams[1].write(b"are you there?")
+    assert ends.ended(ConnectionAborted, ConnectionLost)
+
+
+def test_nobodyWaitsForeverForTheOtherEnd(ends: Ends) -> None:
+    ends.streams[0].loseConnection()
+    ends.pair.flush()
+    ends.clock.advance(CLOSING)
+    assert ends.ended(ConnectionAborted, ConnectionLost)
+
+
+def test_moreAfterTheEndIsAViolation(ends: Ends) -> None:
+    ends.streams[1].dataReceived(b"\0\0\0\0\0\0\0\x01x")
+    assert ends.users[1].received == b""
+    assert ends.ended(ConnectionLost, ConnectionAborted)
+
+
+def test_aReasonComesTooLate(ends: Ends) -> None:
+    ends.streams[1].agree()
+    ends.streams[1].refuse("no")
+    assert ends.ended(ConnectionLost, ConnectionAborted)
+
+
+def test_whoIsCarriedAfterTheEndHearsOfIt() -> None:
+    stream = PieceStream(Clock(), THERE, HERE)
+    stream.makeConnection(MemoryTransport(stream, False))
+    over: list[None] = []
+    stream.whenOver().addCallback(over.append)
+    stream.connectionLost(lost())
+    user = User()
+    stream.carry(user)
+    assert user.lost is not None
+    assert over == [None]
+    assert stream.whenOver().called
+
+
+def test_aProducerIsToldToPauseByTheSocket(ends: Ends) -> None:
+    producer = User()
+    ends.streams[0].registerProducer(producer, True)
+    assert ends.pair.one.producer is producer
+    ends.streams[0].unregisterProducer()
+    assert ends.pair.one.producer is None
+
+
+class Choosy(User):
+    """
+    Pauses after every piece.
+    """
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.transport.pauseProducing()
+
+
+def test_whoPausesGetsNothingMore() -> None:
+    stream = PieceStream(Clock(), THERE, HERE)
+    transport = MemoryTransport(stream, False)
+    stream.makeConnection(transport)
+    user = Choosy()
+    stream.carry(user)
+    stream.dataReceived(b"\0\0\0\x01a\0\0\0\x02bc\0\0\0\x00")
+    seen = []
+    for _ in range(4):
+        seen.append((bytes(user.received), user.inputEnded, transport.isPaused))
+        stream.resumeProducing()
+    assert seen == [
+        (b"a", False, True),
+        (b"abc", False, True),
+        (b"abc", True, False),
+        (b"abc", True, False),
+    ]
+
+
+@st.composite
+def cut(draw: st.DrawFn) -> tuple[list[bytes], Iterator[bytes]]:
+    """
+    Pieces, and what carries them, cut anywhere.
+    """
+    pieces = draw(st.lists(st.binary(min_size=1, max_size=20), max_size=8))
+    whole = b"".join(len(piece).to_bytes(4, "big") + piece for piece in pieces) + bytes(4)
+    cuts = draw(st.lists(st.integers(0, len(whole)), max_size=10).map(sorted))
+    return pieces, (whole[a:b] for a, b in pairwise([0, *cuts, len(whole)]))
+
+
+@given(cut(), st.sampled_from([User, Choosy]))
+def test_itDoesNotMatterHowPiecesAreCut(
+    made: tuple[list[bytes], Iterator[bytes]], kind: Any
+) -> None:
+    pieces, parts = made
+    stream = PieceStream(Clock(), THERE, HERE)
+    stream.makeConnection(MemoryTransport(stream, False))
+    user = kind()
+    stream.carry(user)
+    for part in parts:
+        stream.dataReceived(part)
+    while not user.inputEnded:
+        stream.resumeProducing()
+    assert user.received == b"".join(pieces)
+
+
+@given(st.binary(max_size=100))
+def test_garbageBreaksNothing(data: bytes) -> None:
+    stream = PieceStream(Clock(), THERE, HERE)
+    stream.makeConnection(MemoryTransport(stream, False))
+    stream.carry(User())
+    stream.dataReceived(data)
+    stream.connectionLost(lost())
