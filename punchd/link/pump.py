@@ -151,16 +151,19 @@ class Pump:
         while ends and ends[0][0] <= received:
             ends.popleft()[1].finArrived()
 
-    def end(self, frame: bytes | None) -> None:
+    def sendLast(self, frame: bytes) -> None:
+        """
+        Send a frame before anything can happen that would prevent it.
+        """
+        if not self._isOver:
+            self._control.append(frame)
+            self._flushControl()
+
+    def end(self) -> None:
         """
         The session is over.
-
-        @param frame: the last to be sent, if any is.
         """
         self._isOver = True
-        if frame is not None:
-            self._control.append(frame)
-            self._append(self._control, sum(map(len, self._control)))
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None

@@ -5,11 +5,6 @@ Each end sends one sequence of bytes, counts the bytes of the other's that it ha
 keeps its own until the other has counted them. On a new path both say how far they have come, and
 go on from there. So nothing that runs in a link knows of a move, or of a path that was cut in the
 middle of a frame.
-
-Offsets in every C{DATA} frame, with credit as the only acknowledgement, would need less bookkeeping
-for bytes, but then C{OPEN}, C{FIN} and C{RESET} each need a way of their own to be repeated and to
-be recognised, closed streams must be remembered until both ends know, and a stream that nobody
-reads holds its whole window at the sender.
 """
 
 from __future__ import annotations
@@ -17,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol as Typing
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 
 from punchd.errors import NotTrusted, ProtocolViolation, Unreachable
+from punchd.link.ending import Ending
 from punchd.link.flow import Budget, Limits
 from punchd.link.keeping import Keeping
 from punchd.link.paths import Paths
@@ -89,7 +85,6 @@ class Session:
         self.limits = limits
         self.peer: IAddress = peer or PeerAddress("", peerID)
         self.host: IAddress = host or PeerAddress("", peerID)
-        self.isOver = False
         self._pastIn = 0
         self._pastOut = 0
         self.budget = Budget.of(limits)
@@ -106,7 +101,7 @@ class Session:
             changed=self._pathChanged,
             acknowledged=lambda received: self._pump.acknowledged(received),
             whenWritable=lambda: self._pump.run(),
-            unknown=self._over,
+            unknown=lambda why: self._ending.over(why),
         )
         self._pump = Pump(
             clock=clock,
@@ -115,16 +110,11 @@ class Session:
             most=limits.unacknowledged,
             whenDone=self._sent,
             moved=self._keeping.moved,
-            overdue=self._over,
+            overdue=lambda why: self._ending.over(why),
         )
         self._receipts = Receipts(clock, self._paths)
-        # How it ends.
-        self._saidGoodbye = False
-        self._heardGoodbye = False
-        self._goodbye = ""
-        self._why = ""
-        self._surviving: IDelayedCall | None = clock.callLater(limits.survival, self._survived)
-        self._awaitingEnd: list[Deferred[str]] = []
+        self._ending = Ending(clock, limits.survival, self._pump, self._finish)
+        self._ending.awaitPath()
 
     # What people want to know.
 
@@ -171,11 +161,11 @@ class Session:
         return self._pastOut + sum(stream.bytesOut for stream in self._table.streams)
 
     @property
-    def isEnding(self) -> bool:
+    def isOver(self) -> bool:
         """
-        Whether there will be no more streams.
+        Whether the link is.
         """
-        return self.isOver or self._saidGoodbye or self._heardGoodbye
+        return self._ending.isOver
 
     def measure(self) -> Deferred[float]:
         """
@@ -184,7 +174,7 @@ class Session:
         @raise Unreachable: when there is no path, or no answer.
         """
         if not self.isConnected:
-            return fail(Unreachable(self._why or "the link has no path now"))
+            return fail(Unreachable("the link has no path now"))
         return self._keeping.measure()
 
     # Streams.
@@ -195,22 +185,21 @@ class Session:
         """
         stream = Stream(self, self._table.claimOwn(), service, isOpener=True)
         why = self._table.whyFull()
-        if self.isEnding:
-            why = f"the link ends: {self._why or self._goodbye}"
-        if why is not None:
-            stream.broken(why)
-        else:
+        if self._ending.isNear:
+            why = f"the link ends: {self._ending.why}"
+        if why is None:
             self._table.add(stream)
             stream.ask()
+        else:
+            stream.broken(why)
         return stream
 
     def send(self, frame: bytes, withAck: bool = False) -> None:
         """
         Stream: send a frame that is no C{DATA}.
         """
+        self._receipts.isDue = self._receipts.isDue or withAck
         self._pump.send(frame)
-        if withAck:
-            self._receipts.isDue = True
 
     def ready(self, stream: Stream, queued: int) -> None:
         """
@@ -225,7 +214,7 @@ class Session:
         self._table.remove(stream)
         self._pastIn += stream.bytesIn
         self._pastOut += stream.bytesOut
-        if self.isEnding:
+        if self._ending.isNear:
             self._pump.runSoon()
 
     # Receiving.
@@ -245,7 +234,8 @@ class Session:
             self._opened(number, *unpackOpen(payload))
             return
         if kind is Kind.GOODBYE:
-            self._goodbyeReceived(*unpackEnd(payload))
+            self._receipts.isDue = True
+            self._ending.heard(*unpackEnd(payload))
             return
         stream = self._table.get(number)
         if stream is None:
@@ -270,8 +260,8 @@ class Session:
         self._table.claim(number)
         stream = Stream(self, number, service, isOpener=False)
         why = self._table.whyFull()
-        if self.isEnding:
-            why = "the link ends"
+        if self._ending.isNear:
+            why = f"the link ends: {self._ending.why}"
         if why is not None:
             stream.refuse(why)
             return
@@ -303,8 +293,8 @@ class Session:
     def _sent(self) -> None:
         if self._receipts.isDue:
             self._receipts.say()
-        if self._isClosing:
-            self._endIfDone()
+        if self._ending.isAgreed and self._pump.hasArrived and not self._table.streams:
+            self._ending.over(self._ending.why)
 
     # Paths.
 
@@ -322,7 +312,7 @@ class Session:
             return fail(NotTrusted("a path to somebody else"))
         if self.isOver:
             path.leave()
-            return fail(Unreachable(f"the link is over: {self._why}"))
+            return fail(Unreachable(f"the link is over: {self._ending.why}"))
         return self._paths.join(path)
 
     def joined(self, path: ISessionPath, join: Join) -> None:
@@ -334,13 +324,13 @@ class Session:
             _log.warn("{peer} would join a link of {other}", peer=path.peerID, other=self.peerID)
             path.decline("there is no such link", isUnknown=True)
         elif self.isOver:
-            path.decline(self._why, isUnknown=True)
+            path.decline(self._ending.why, isUnknown=True)
         else:
             try:
                 why = self._paths.joined(path, join)
             except ProtocolViolation as violation:
                 path.leave()
-                self._endNow(str(violation))
+                self.abort(str(violation))
             else:
                 if why is not None:
                     path.decline(why)
@@ -348,17 +338,15 @@ class Session:
     def _pathChanged(self) -> None:
         sender = self._paths.sender
         if sender is not None:
+            self._ending.hasPath()
             self._keeping.watch(sender)
-            self._stopSurviving()
-        else:
-            self._keeping.rest()
-            if self._surviving is None:
-                self._surviving = self.clock.callLater(self.limits.survival, self._survived)
-        self._owner.pathChanged(self)
-        if sender is not None:
             self._pump.runSoon()
-        elif self._isClosing and not self._table.streams:
-            self._over(self._goodbye)
+        else:
+            self._ending.awaitPath()
+            self._keeping.rest()
+        self._owner.pathChanged(self)
+        if sender is None and self._ending.isAgreed and not self._table.streams:
+            self._ending.over(self._ending.why)
 
     def pathLost(self, path: ISessionPath, why: str) -> None:
         """
@@ -384,86 +372,34 @@ class Session:
         """
         No more streams; when those that there are have finished, the link is over.
         """
-        if self.isEnding:
-            return
-        self._goodbye = why
-        self._sayGoodbye()
-
-    def _sayGoodbye(self) -> None:
-        self._saidGoodbye = True
-        self.send(packEnd(Kind.GOODBYE, False, self._goodbye))
-
-    def _goodbyeReceived(self, isNow: bool, why: str) -> None:
-        if isNow:
-            self._over(why)
-            return
-        if self._heardGoodbye:
-            raise ProtocolViolation("GOODBYE twice")
-        self._heardGoodbye = self._receipts.isDue = True
-        self._goodbye = self._goodbye or why
-        if not self._saidGoodbye:
-            self._sayGoodbye()
-
-    def _endIfDone(self) -> None:
-        """
-        Both know that it ends, no stream is left, and each knows that the other has everything: the
-        one who knows this first says so before it goes.
-        """
-        if not self.isOver and self._pump.hasArrived and not self._table.streams:
-            self._over(self._goodbye)
-
-    @property
-    def _isClosing(self) -> bool:
-        return self._saidGoodbye and self._heardGoodbye
+        self._ending.say(why)
 
     def abort(self, why: str) -> None:
         """
         End the link now: the streams are reset, and the other end is told if there is a path.
         """
-        self._endNow(why)
+        if not self.isOver:
+            self._pump.sendLast(packEnd(Kind.GOODBYE, True, why))
+            self._ending.over(why)
 
     def violated(self, path: ISessionPath, violation: ProtocolViolation) -> None:
         """
         Path: the other end has broken the rules.
         """
-        self._endNow(str(violation))
+        self.abort(str(violation))
 
-    def _endNow(self, why: str) -> None:
-        if not self.isOver:
-            self._over(why, packEnd(Kind.GOODBYE, True, why))
-
-    def _survived(self) -> None:
-        self._surviving = None
-        self._over(f"no path for {self.limits.survival:.0f} s")
-
-    def _stopSurviving(self) -> None:
-        if self._surviving is not None:
-            self._surviving.cancel()
-            self._surviving = None
-
-    def _over(self, why: str, last: bytes | None = None) -> None:
-        if self.isOver:
-            return
-        self.isOver = True
-        self._why = why
+    def _finish(self) -> None:
+        # The last thing that the other end hears, so that it may finish, too.
         self._receipts.say()
-        self._stopSurviving()
-        self._keeping.end()
         self._receipts.end()
-        self._pump.end(last)
+        self._keeping.end()
+        self._pump.end()
         self._paths.end()
         for stream in list(self._table.streams):
-            stream.broken(why)
-        awaiting, self._awaitingEnd = self._awaitingEnd, []
-        for ended in awaiting:
-            ended.callback(why)
+            stream.broken(self._ending.why)
 
     def whenOver(self) -> Deferred[str]:
         """
         Fires when the link is over, and says why.
         """
-        if self.isOver:
-            return succeed(self._why)
-        ended: Deferred[str] = Deferred()
-        self._awaitingEnd.append(ended)
-        return ended
+        return self._ending.whenOver()

@@ -107,9 +107,8 @@ class Stream:
         if self.isOver or self._isAgreed or self.isOpener:
             return
         self._isAgreed = True
-        self._carrier.send(
-            packOpened(self.number, self._input.window.open(self._carrier.clock.seconds()))
-        )
+        window = self._input.window.open(self._carrier.clock.seconds())
+        self._carrier.send(packOpened(self.number, window))
         self.opened.callback(None)
         self._wake()
 
@@ -117,10 +116,9 @@ class Stream:
         """
         There will be no stream; C{why} is for the person at the other end.
         """
-        if self.isOver or self._isAgreed or self.isOpener:
-            return
-        self._carrier.send(packFrame(Kind.REFUSED, why.encode("utf-8"), self.number))
-        self._end(ConnectionLost(why), Refused(why))
+        if not (self.isOver or self._isAgreed or self.isOpener):
+            self._carrier.send(packFrame(Kind.REFUSED, why.encode("utf-8"), self.number))
+            self._end(ConnectionLost(why), Refused(why))
 
     def agreed(self, window: int) -> None:
         """
@@ -339,8 +337,7 @@ class Stream:
         Session: the other end has all that was written, and knows that it is all.
         """
         self._finArrived = True
-        if not self.isOver:
-            self._endIfDone()
+        self._endIfDone()
         self._awaitEnd()
 
     def _awaitEnd(self) -> None:
@@ -381,15 +378,15 @@ class Stream:
         # Nobody may be waiting for it any more.
         self.opened.addErrback(_expected)
         self._output.stop()
-        if self._protocol is not None:
-            self._tellLost(reason)
+        self._tellLost(reason)
         awaiting, self._awaitingEnd = self._awaitingEnd, []
         for ended in awaiting:
             ended.callback(None)
 
     def _tellLost(self, reason: Exception) -> None:
-        protocol, self._protocol = self._protocol, None
-        protocol.connectionLost(Failure(reason))
+        self._protocol, protocol = None, self._protocol
+        if protocol is not None:
+            protocol.connectionLost(Failure(reason))
 
     def whenOver(self) -> Deferred[None]:
         """

@@ -72,8 +72,10 @@ class Facts:
 
     def failed(self, error: PunchdError) -> None:
         """
-        There is no direct path.
+        An introduction has led to no direct path. Another one may have.
         """
+        if self.strategy is not None:
+            return
         self.reason = str(error)
         if isinstance(error, NoPath):
             self.plan, self.outcomes = error.plan, error.outcomes

@@ -13,7 +13,7 @@ from twisted.protocols import amp
 
 from punchd.errors import NoPath
 from punchd.peer import control
-from punchd.peer.links import Link
+from punchd.peer.facts import Facts
 from punchd.plugin import packageOf, strategyMakers
 from punchd.testing.natlab.kinds import KINDS
 from punchd.testing.natlab.rules import ruleset
@@ -66,10 +66,10 @@ def test_everyQuestionOfTheControlSocketIsDescribed() -> None:
 def test_everyKeyOfALinkIsDescribed() -> None:
     text = (DOCS / "reference/json.rst").read_text("utf-8")
     tried = Try(Way.DIALLED, makeAddress("192.0.2.1", 1), Result.REFUSED, 0.0)
-    link = Link("bob", PeerID(bytes(32)))
+    known = Facts("bob", PeerID(bytes(32)))
     outcomes = (Outcome("lan", Result.FAILED, 0.0, (tried,)),)
-    link.failed(NoPath("bob", outcomes, plan=Plan((PlannedAttempt("lan", 0.0, 1.0),))))
-    facts = link.toJSON()
+    known.failed(NoPath("bob", outcomes, plan=Plan((PlannedAttempt("lan", 0.0, 1.0),))))
+    facts = known.toJSON(None)
     [planned] = facts["plan"]
     [attempt] = facts["attempts"]
     [try_] = attempt["tries"]
