@@ -95,7 +95,10 @@ def _parser() -> ArgumentParser:
     ping = command("ping", _ping, "path and round-trip time to a peer", facts=True)
     ping.add_argument("peer", metavar="PEER")
     ping.add_argument("--again", action="store_true", help="give the present path up, find another")
-    command("status", _status, "master, links, streams and bytes of the running peer", facts=True)
+    status = command(
+        "status", _status, "master, links, streams and bytes of the running peer", facts=True
+    )
+    status.add_argument("--watch", action="store_true", help="show it anew every second")
     nat = command("nat", _nat, "what the NAT before the running peer does", facts=True)
     nat.add_argument("--again", action="store_true", help="look anew, and wait for what is found")
     command("strategies", _strategies, "the installed strategies", facts=True)
@@ -144,7 +147,12 @@ def _ping(options: Namespace) -> int:
 def _status(options: Namespace) -> int:
     from punchd.cli.showing import showStatus
 
-    showStatus(ask(stateFolder(options.state), "status"), options.json)
+    state = stateFolder(options.state)
+    if options.watch:
+        from punchd.cli.watching import watchStatus
+
+        return watchStatus(lambda: ask(state, "status"), options.json)
+    showStatus(ask(state, "status"), options.json)
     return 0
 
 

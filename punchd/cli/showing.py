@@ -57,10 +57,23 @@ def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
     """
     What C{punchd status} found.
     """
-    facts = {key: value for key, value in answer.items() if key != "ok"}
     if asJSON:
-        showFacts(facts)
-        return
+        showFacts(withoutOk(answer))
+    else:
+        showLines(statusLines(answer))
+
+
+def withoutOk(answer: dict[str, Any]) -> dict[str, Any]:
+    """
+    The facts in an answer.
+    """
+    return {key: value for key, value in answer.items() if key != "ok"}
+
+
+def statusLines(facts: dict[str, Any]) -> list[str]:
+    """
+    What C{punchd status} found, for people.
+    """
     lines = [f"{facts['name']}  {facts['id']}  master: {facts['master']}"]
     for server in facts["servers"]:
         if server["connected"]:
@@ -78,10 +91,11 @@ def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
             lines.append(f"does not publish {service}: {problem}")
         else:
             lines.append(f"publishes {service} at {where} ({problem or published['by']})")
-    lines.extend(
-        f"forwards {forward['listen']} to {forward['peer']}/{forward['service']}"
-        for forward in facts["forwards"]
-    )
+    for forward in facts["forwards"]:
+        target = f"{forward['peer']}/{forward['service']}"
+        if forward["peer"] is None:
+            target = "any SERVICE.PEER"
+        lines.append(f"forwards {forward['listen']} to {target}")
     for peer, link in facts["links"].items():
         if link["path"] is None:
             lines.append(f"link {peer}: {link['reason'] or 'no path was needed yet'}")
@@ -91,7 +105,7 @@ def showStatus(answer: dict[str, Any], asJSON: bool) -> None:
                 f"{_milliseconds(link['rtt'])}, {link['streams']} streams, "
                 f"{link['bytesIn']} bytes in, {link['bytesOut']} out"
             )
-    showLines(lines)
+    return lines
 
 
 #: What C{punchd nat} says of each key, for people.
@@ -115,7 +129,7 @@ def showNat(answer: dict[str, Any], asJSON: bool) -> None:
     """
     What C{punchd nat} found: one line, then in full.
     """
-    facts = {key: value for key, value in answer.items() if key != "ok"}
+    facts = withoutOk(answer)
     if asJSON:
         showFacts(facts)
         return

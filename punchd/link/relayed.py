@@ -114,8 +114,8 @@ def relayedConnection(
     @param token: of this side, from the introduction; good once.
     @return: fires when C{connection} is connected, and everything that came with the relay's answer
         was given to it. It may be cancelled until then, which ends the connection to the relay.
-        Fails with L{Refused<punchd.errors.Refused>} and the relay's reason, with L{Unreachable} when
-        the relay is not to be had or says nothing in time, and with other L{PunchdError}s when what
+        Fails with L{Refused<punchd.errors.Refused>} and the relay's reason, with L{Unreachable} if
+        the relay is not to be had or says nothing in time, and with other L{PunchdError}s if what
         answers is no relay that we understand.
     """
     opening = _RelayOpening(reactor, token, connection)

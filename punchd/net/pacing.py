@@ -46,6 +46,14 @@ class Allowance:
         return taken
 
     @property
+    def left(self) -> int:
+        """
+        How often it may be used now.
+        """
+        self._refill()
+        return int(self._left)
+
+    @property
     def isFull(self) -> bool:
         """
         Whether nobody has used it lately, so that it may be forgotten.

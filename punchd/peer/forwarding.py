@@ -44,30 +44,56 @@ class Target:
             raise ConfigurationError(f"expected PEER/SERVICE, not {text!r}")
         return cls(checkedName(peer, "peer"), checkedName(service, "service"))
 
+    def __str__(self) -> str:
+        return f"{self.peer}/{self.service}"
 
-def parseForward(text: str) -> tuple[str, Target]:
+
+def parseForward(text: str) -> tuple[str, Target | None]:
     """
-    Take C{LISTEN=PEER/SERVICE} apart; the listening side becomes an endpoint string. A port alone
-    listens on this machine only.
+    Take C{LISTEN=PEER/SERVICE} apart, or C{socks:LISTEN}; the listening side becomes an endpoint
+    string. A port alone listens on this machine only.
 
+    @return: without a target, if it is a SOCKS port.
     @raise ConfigurationError: when C{text} is not of that form.
     """
+    if text.startswith("socks:"):
+        listen = text.removeprefix("socks:")
+        if re.fullmatch(r"[0-9]+", listen) is None:
+            splitHostPort(listen)
+        return _listening(listen), None
     listen, equals, target = text.rpartition("=")
     if not equals or not listen:
-        raise ConfigurationError(f"expected --forward LISTEN=PEER/SERVICE, not {text!r}")
+        raise ConfigurationError(
+            f"expected --forward LISTEN=PEER/SERVICE or socks:PORT, not {text!r}"
+        )
+    return _listening(listen), Target.parse(target)
+
+
+def _listening(listen: str) -> str:
     if re.fullmatch(r"[0-9]+", listen) is not None:
         if len(listen) > 5 or int(listen) > 65535:
             raise ConfigurationError(f"there is no port {listen[:80]}")
-        return f"tcp:{listen}:interface=127.0.0.1", Target.parse(target)
+        return f"tcp:{listen}:interface=127.0.0.1"
     # HOST:PORT, if what is before the colon is no kind of endpoint.
     try:
         host, port = splitHostPort(listen)
     except ConfigurationError:
-        return listen, Target.parse(target)
+        return listen
     if host in ("tcp", "tcp6", "unix", "systemd", "fd", "ssl", "haproxy"):
-        return listen, Target.parse(target)
+        return listen
     escaped = host.replace(":", "\\:")
-    return f"tcp:{port}:interface={escaped}", Target.parse(target)
+    return f"tcp:{port}:interface={escaped}"
+
+
+def describeForward(listen: str, target: Target | None) -> dict[str, str | None]:
+    """
+    As C{punchd status --json} shows it.
+
+    @param listen: what the person called it.
+    """
+    if target is None:
+        return {"listen": listen, "peer": None, "service": None}
+    return {"listen": listen, "peer": target.peer, "service": target.service}
 
 
 class ForwardFactory(Factory):

@@ -44,7 +44,7 @@ from punchd.peer.conversation import Greeting
 from punchd.peer.dialling import Dialling
 from punchd.peer.experience import Experience
 from punchd.peer.exposing import Exposures
-from punchd.peer.forwarding import ForwardFactory, Target
+from punchd.peer.forwarding import Target, describeForward
 from punchd.peer.guesses import MOST_GUESSES, Guesses
 from punchd.peer.leased import LeasedPort
 from punchd.peer.links import Links
@@ -53,6 +53,7 @@ from punchd.peer.named import NamedStream
 from punchd.peer.publishing import Publication, Published, Publishing, localPort
 from punchd.peer.punches import Punches
 from punchd.peer.serving import Serving
+from punchd.peer.socks import makeForward
 from punchd.strategies.mapped import Mapped
 from punchd.strategies.planning import GUESSING, preferred
 from punchd.values.addresses import showAddress
@@ -89,7 +90,7 @@ class PunchdPeer(Service):
         strategies: Mapping[str, IStrategy],
         order: Sequence[str] | None = None,
         exposures: Mapping[str, IStreamClientEndpoint] | None = None,
-        forwards: Sequence[tuple[str, IStreamServerEndpoint, Target]] = (),
+        forwards: Sequence[tuple[str, IStreamServerEndpoint, Target | None]] = (),
         publications: Sequence[Publication] = (),
         allow: Sequence[str] = (),
         roots: Path | str = "system",
@@ -104,7 +105,8 @@ class PunchdPeer(Service):
         """
         @param strategies: those that are installed, by name.
         @param order: the names of those to be used, best first; by default all.
-        @param forwards: for each, what the person called it, where to listen, and what for.
+        @param forwards: for each, what the person called it, where to listen, and what for; C{None}
+            for everything, by SOCKS.
         @param publications: which of the exposures anybody may reach, and where.
         @param allow: rules as in C{--allow}.
         @param now: the wall clock.
@@ -226,7 +228,7 @@ class PunchdPeer(Service):
         waiting, self._forwardsWaiting = self._forwardsWaiting, ()
         try:
             for text, endpoint, target in waiting:
-                factory = ForwardFactory(self.opener, target)
+                factory = makeForward(self._reactor, self.opener, self.pins, target)
                 self._listen(endpoint.listen(factory), f"--forward {text}")
         except ConfigurationError:
             self._stopListening()
@@ -250,9 +252,11 @@ class PunchdPeer(Service):
         self._publishing.startService()
         if self._usesLeases:
             self._leased.startService()
+        wanted = set()
         for text, _, target in self._forwards:
-            self.punches.note(f"forwards {text} to {target.peer}/{target.service}")
-        missing = {target.peer for _, _, target in self._forwards} - {pin.name for pin in self.pins}
+            self.punches.note(f"forwards {text} to {target or 'any SERVICE.PEER'}")
+            wanted |= {target.peer} if target is not None else set()
+        missing = wanted - {pin.name for pin in self.pins}
         for name in sorted(missing):
             self.punches.note(
                 f"a forward leads to {name}, but nobody is pinned under that name yet"
@@ -383,10 +387,7 @@ class PunchdPeer(Service):
             "servers": [_describeClient(client) for client in self.clients],
             "exposes": self._exposures.names,
             "published": self._publishing.toJSON(),
-            "forwards": [
-                {"listen": text, "peer": target.peer, "service": target.service}
-                for text, _, target in self._forwards
-            ],
+            "forwards": [describeForward(text, target) for text, _, target in self._forwards],
             "links": self.links.toJSON(),
         }
 

@@ -35,10 +35,15 @@ from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints, Strangers
 from punchd.server.master import MasterGate
 from punchd.server.observations import Observations
+from punchd.server.relay import RelayGate
+from punchd.server.relaylimits import Accounts, RelayLimits
+from punchd.server.relaypairs import Pairs, Room
+from punchd.server.relaypipes import Pipes
+from punchd.server.relaytokens import RelayTokens
 from punchd.server.sessions import Population
 from punchd.values.addresses import Address, showAddress
 from punchd.values.joining import JoinAddress
-from punchd.wire.commands import MOST_ASSISTS, Assist
+from punchd.wire.commands import MOST_ASSISTS, Assist, Relay
 
 #: The file in the state folder that holds the join address.
 JOIN_FILE = "join"
@@ -108,6 +113,8 @@ class PunchdServer(Service):
         masterEndpoint: IStreamServerEndpoint,
         assistEndpoints: Sequence[IStreamServerEndpoint],
         registry: IRegistry,
+        relayEndpoint: IStreamServerEndpoint | None = None,
+        relayLimits: RelayLimits | None = None,
         credentials: Credentials | None = None,
         observer: IObserver | None = None,
         makeStrangers: Callable[[IReactorTime], Strangers] = Strangers,
@@ -116,6 +123,7 @@ class PunchdServer(Service):
     ) -> None:
         """
         @param hosts: the names and addresses under which peers find the server, the best first.
+        @param relayEndpoint: where the relay listens; by default, there is none.
         @param credentials: by default, they are made from the key in C{folder}.
         @param observer: by default, happenings go to the log.
         @param makeStrangers: what each service lets strangers do.
@@ -134,7 +142,8 @@ class PunchdServer(Service):
         self._complaints = Complaints(self._log)
         watching = observer or LoggingObserver()
         population = Population()
-        self._introductions = Introductions(clock, entropy, population, watching)
+        tokens = None if relayEndpoint is None else RelayTokens(clock, entropy)
+        self._introductions = Introductions(clock, entropy, population, watching, tokens)
         self._observations = Observations(clock, entropy)
         self._dialling = Dialling(reactor, entropy, Prober(reactor), isProvable)
         self._exchange = Exchange(
@@ -147,7 +156,7 @@ class PunchdServer(Service):
             self._observations,
             self._dialling,
         )
-        self._strangers = (makeStrangers(clock), makeStrangers(clock))
+        self._strangers = tuple(makeStrangers(clock) for _ in range(3))
         self._master = MasterGate(
             clock=clock,
             credentials=credentials,
@@ -161,6 +170,20 @@ class PunchdServer(Service):
             strangers=self._strangers[1],
             complaints=self._complaints,
         )
+        self._gates: list[Gate] = [self._master, self._assist]
+        self._pipes = Pipes()
+        self._relay: RelayGate | None = None
+        if tokens is not None:
+            accounts = Accounts(clock, relayLimits or RelayLimits())
+            room = Room(clock, population, watching, accounts, self._pipes)
+            self._relay = RelayGate(
+                clock=clock,
+                pairs=Pairs(room, tokens),
+                strangers=self._strangers[2],
+                complaints=self._complaints,
+            )
+            self._gates.append(self._relay)
+        self._relayEndpoint = relayEndpoint
         self._masterEndpoint = masterEndpoint
         self._assistEndpoints = list(assistEndpoints)
         self._ports: list[IListeningPort] = []
@@ -221,6 +244,10 @@ class PunchdServer(Service):
                 self._warnOfIPv6(assist)
         self._exchange.assists.extend(assistsBeside(assists, master))
         del self._exchange.assists[MOST_ASSISTS:]
+        if self._relayEndpoint is not None and self._relay is not None:
+            port = await self._take("--relay", self._relayEndpoint, self._relay)
+            place = assistsAt(_addressOf("--relay", port), master, self._hosts)[0]
+            self._exchange.relays.append(Relay(place.host, place.port))
         self.joinAddress = JoinAddress(self._hosts[0], master.port, self.identity.peerID)
         self._folder.write(JOIN_FILE, f"{self.joinAddress}\n".encode("ascii"))
         self._log.info("peers join with --server {address}", address=str(self.joinAddress))
@@ -256,9 +283,8 @@ class PunchdServer(Service):
         await gatherResults([maybeDeferred(port.stopListening) for port in ports])
         self._introductions.stop()
         self._dialling.stop()
-        await gatherResults(
-            [gate.showOut("the server ends") for gate in (self._master, self._assist)]
-        )
+        await gatherResults([gate.showOut("the server ends") for gate in self._gates])
+        self._pipes.close()
         await self._registry.close()
 
     def _settle(self, result: Failure | None) -> None:
@@ -271,8 +297,8 @@ class PunchdServer(Service):
                 one.errback(result)
 
     def _sweep(self) -> None:
-        self._master.sweep()
-        self._assist.sweep()
+        for gate in self._gates:
+            gate.sweep()
         self._introductions.sweep()
         self._observations.sweep()
         for strangers in self._strangers:

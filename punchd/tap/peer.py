@@ -68,7 +68,8 @@ class Options(PunchdOptions):
 
     def opt_forward(self, forward: str) -> None:
         """
-        LISTEN=PEER/SERVICE: LISTEN is a port, HOST:PORT or an endpoint string; repeatable
+        LISTEN=PEER/SERVICE: LISTEN is a port, HOST:PORT or an endpoint string; or socks:PORT or
+        socks:HOST:PORT, for all services of all peers by the name SERVICE.PEER; repeatable
         """
         self.collect("forward", forward)
 
@@ -179,7 +180,8 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
     for text in many["forward"]:
         description, target = parseForward(text)
         endpoint = _endpoint(serverFromString, reactor, description, "--forward")
-        forwards.append((text.rpartition("=")[0], endpoint, target))
+        listen = text if target is None else text.rpartition("=")[0]
+        forwards.append((listen, endpoint, target))
     strategies = loadStrategies(strategyMakers())
     return PunchdPeer(
         reactor=reactor,

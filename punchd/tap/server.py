@@ -22,6 +22,14 @@ from twisted.python.failure import Failure
 from punchd.errors import ConfigurationError, PunchdError
 from punchd.identity.certificates import Credentials, brought, expired
 from punchd.identity.folder import StateFolder
+from punchd.server.relaylimits import (
+    MOST_PATHS,
+    MOST_PATHS_OF_ALL,
+    MOST_SECONDS,
+    Bound,
+    RelayLimits,
+    parseAmount,
+)
 from punchd.server.service import PunchdServer, checkedHost, registryFor
 from punchd.tap.options import PunchdOptions, defaultState
 
@@ -44,6 +52,26 @@ class Options(PunchdOptions):
     optParameters: ClassVar = [
         ["state", None, defaultState(_PROGRAM), "Folder for the key and the registry."],
         ["master", None, "tcp:7761", "Endpoint of the master service; TLS is added to it."],
+        ["relay", None, "tcp:7764", "Endpoint of the relay, or off."],
+        [
+            "relay-paths",
+            None,
+            f"{MOST_PATHS}/{MOST_PATHS_OF_ALL}",
+            "PEER[/ALL]: relayed paths at a time, of one peer and of all; off for no limit.",
+        ],
+        [
+            "relay-bytes",
+            None,
+            "100G/off",
+            "PEER[/ALL]: bytes relayed in 24 hours, for one peer and for all.",
+        ],
+        ["relay-rate", None, "off/off", "PEER[/ALL]: bytes relayed a second, likewise."],
+        [
+            "relay-time",
+            None,
+            f"{MOST_SECONDS:.0f}",
+            "Seconds that one relayed path may last, or off.",
+        ],
         ["registry", None, None, "memory: or sqlite:PATH.  [default: sqlite: in the state folder]"],
         ["certificate", None, None, "Certificate (PEM), instead of one that is made."],
         ["private-key", None, None, "The certificate's private key (PEM)."],
@@ -67,8 +95,28 @@ class Options(PunchdOptions):
         super().postOptions()
         self.many["host"] = [checkedHost(host) for host in self.many["host"] or [socket.getfqdn()]]
         self.many["assist"] = self.many["assist"] or ["tcp:7762", "tcp:7763"]
+        self.relayLimits = relayLimits(self)
         if bool(self["certificate"]) != bool(self["private-key"]):
             raise usage.UsageError("--certificate and --private-key are given together, or neither")
+
+
+def relayLimits(options: PunchdOptions) -> RelayLimits:
+    """
+    What the options C{--relay-…} say.
+
+    @raise ConfigurationError: when one of them cannot be understood.
+    """
+    standard = RelayLimits()
+
+    def bound(name: str, usual: Bound) -> Bound:
+        return Bound.parse(options[name], usual, f"--{name}")
+
+    return RelayLimits(
+        paths=bound("relay-paths", standard.paths),
+        bytes=bound("relay-bytes", standard.bytes),
+        rate=bound("relay-rate", standard.rate),
+        seconds=parseAmount(options["relay-time"], "--relay-time"),
+    )
 
 
 def makeService(options: Options) -> PunchdServer:
@@ -81,6 +129,9 @@ def makeService(options: Options) -> PunchdServer:
     _raiseFileLimit()
     master = _endpoint(options, reactor, "master", options["master"])
     assists = [_endpoint(options, reactor, "assist", text) for text in options.many["assist"]]
+    relay = None
+    if options["relay"] != "off":
+        relay = _endpoint(options, reactor, "relay", options["relay"])
     try:
         credentials = _credentials(options)
         folder = StateFolder.at(options["state"])
@@ -91,6 +142,8 @@ def makeService(options: Options) -> PunchdServer:
             hosts=options.many["host"],
             masterEndpoint=master,
             assistEndpoints=assists,
+            relayEndpoint=relay,
+            relayLimits=options.relayLimits,
             registry=registryFor(registry, reactor),
             credentials=credentials,
         )

@@ -31,7 +31,7 @@ class Result(Enum):
 
 class Way(Enum):
     """
-    Which side of TCP a try was.
+    Which side of TCP a try was, if it was not the relay that brought the two together.
     """
 
     DIALLED = "dialled"

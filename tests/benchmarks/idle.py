@@ -69,6 +69,7 @@ def main() -> None:
                 *(program("twistd"), "-n", "--pidfile=", "punchd-server"),
                 *("--state", folder, "--host", "127.0.0.1", "--registry", "memory:"),
                 *("--master", f"tcp:0:{loopback}", "--assist", f"tcp:0:{loopback}"),
+                *("--relay", "off"),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -24,7 +24,7 @@ def freePorts(count: int) -> list[int]:
 
 
 def test_theFirstTunnelCarriesWhatTheTutorialSays(tmp_path: Path) -> None:
-    web, forward, master, *assists = freePorts(5)
+    web, forward, master, relay, *assists = freePorts(6)
     script = FIRST_TUNNEL.read_text("utf-8")
     for shown, here in (("8000", str(web)), ("8080", str(forward))):
         assert shown in script
@@ -33,6 +33,7 @@ def test_theFirstTunnelCarriesWhatTheTutorialSays(tmp_path: Path) -> None:
     endpoints = [
         f"--master tcp:{master}:interface=127.0.0.1",
         *(f"--assist tcp:{port}:interface=127.0.0.1" for port in assists),
+        f"--relay tcp:{relay}:interface=127.0.0.1",
     ]
     script, changed = re.subn(r"(punchd-server) ", rf"\1 {' '.join(endpoints)} ", script)
     assert changed == 1

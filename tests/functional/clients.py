@@ -21,7 +21,7 @@ from punchd.identity.tls import ConnectionCreator, Verdict, makeContext, onlyPee
 from punchd.values.joining import JoinAddress
 from punchd.values.peers import PeerID
 from punchd.wire.boxes import BoundedAMP
-from punchd.wire.commands import Farewell, Hello, Introduction, Ping, Told
+from punchd.wire.commands import Farewell, Hello, Introduction, Ping, RelayNote, Told
 from punchd.wire.versions import MASTER_ALPN
 from tests.functional.processes import PATIENCE
 
@@ -121,6 +121,7 @@ class _Responders(amp.CommandLocator):
         self.farewells: list[str] = []
         self.introductions: list[dict[str, Any]] = []
         self.told: list[dict[str, Any]] = []
+        self.notes: list[dict[str, Any]] = []
 
     @Farewell.responder
     def _farewell(self, reason: str) -> dict[str, Any]:
@@ -135,6 +136,11 @@ class _Responders(amp.CommandLocator):
     @Told.responder
     def _told(self, **arguments: Any) -> dict[str, Any]:
         self.told.append(arguments)
+        return {}
+
+    @RelayNote.responder
+    def _relayNote(self, **arguments: Any) -> dict[str, Any]:
+        self.notes.append(arguments)
         return {}
 
     @Ping.responder
@@ -170,7 +176,11 @@ class MasterClient:
         await dialTLS(join, self._connection, self.identity)
 
     async def logIn(
-        self, join: JoinAddress, name: str, accepts: frozenset[PeerID] = frozenset()
+        self,
+        join: JoinAddress,
+        name: str,
+        accepts: frozenset[PeerID] = frozenset(),
+        **offer: Any,
     ) -> dict[str, Any]:
         """
         Connect, and say hello.
@@ -185,6 +195,7 @@ class MasterClient:
             hosts=[],
             mapping=None,
             strategies=[("lan", 1)],
+            **offer,
         )
 
     async def ask(self, command: type[amp.Command], **arguments: Any) -> dict[str, Any]:

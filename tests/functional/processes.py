@@ -143,6 +143,7 @@ class Server:
             "--host=127.0.0.1",
             f"--master={LOOPBACK}",
             f"--assist={LOOPBACK}",
+            f"--relay={LOOPBACK}",
             *self.options,
         )
         self.running.append(process)

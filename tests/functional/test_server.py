@@ -507,6 +507,7 @@ async def test_aServerInTheBackgroundServes(tmp_path: Path) -> None:
         "--host=127.0.0.1",
         f"--master={LOOPBACK}",
         f"--assist={LOOPBACK}",
+        f"--relay={LOOPBACK}",
     )
     assert await process.ended() == 0
     join = JoinAddress.parse((state / "join").read_text())

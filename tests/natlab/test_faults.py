@@ -5,21 +5,20 @@ What goes wrong in the world, and what is lost by it: nothing.
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import pytest
 
 from punchd.testing.deployment import Deployment, DeploymentError, PeerProcess
-from punchd.testing.natlab import Host, NatLab
-from tests.natlab import flood
+from punchd.testing.natlab import NatLab
 from tests.natlab.source import Source
+
+pytestmark = pytest.mark.waiting
 
 SIZE: Final = 8_000_000
 """Bytes of a transfer in whose middle things happen."""
@@ -34,14 +33,13 @@ BACK: Final = 6.0
 @attrs.frozen
 class World:
     """
-    A server, peers behind several NATs, and a stranger.
+    A server, and peers behind several NATs.
 
     @ivar source: what every peer exposes as C{source}.
     """
 
     lab: NatLab
     deployment: Deployment
-    stranger: Host
     source: Source
 
     @property
@@ -51,12 +49,6 @@ class World:
     @property
     def bob(self) -> PeerProcess:
         return self.deployment.peers["bob"]
-
-    def peers(self, *names: str) -> tuple[PeerProcess, ...]:
-        """
-        Some of the peers.
-        """
-        return tuple(self.deployment.peers[name] for name in names)
 
     @contextmanager
     def halfway(self) -> Iterator[None]:
@@ -98,7 +90,7 @@ def built() -> Iterator[World]:
                 host = lab.addHost(name, kind, delay=delay)
                 deployment.addPeer(host, exposures={"source": source.endpoint})
             deployment.acquaint()
-            yield World(lab, deployment, lab.addPublic("stranger"), source)
+            yield World(lab, deployment, source)
 
 
 @pytest.fixture
@@ -218,50 +210,3 @@ def test_aTransferDoesNotNeedTheServersLink(world: World) -> None:
             world.alice.awaitConnected(False)
         finally:
             world.lab.restoreLink(world.deployment.server.host)
-
-
-@contextmanager
-def flooding(world: World, target: PeerProcess, garbage: str) -> Iterator[list[int]]:
-    """
-    A stranger connects to the target's mapped port, as often as it can.
-
-    @return: will hold the number of its connections.
-    """
-    address, _, port = target.observed().rpartition(":")
-    process: subprocess.Popen[Any] = world.stranger.popen(
-        [sys.executable, "-IS", flood.__file__, address, port, garbage],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    connected: list[int] = []
-    assert process.stdout is not None
-    process.stdout.readline()
-    yield connected
-    connected.append(int(process.communicate()[0]))
-
-
-@pytest.mark.parametrize("garbage", ["GET / HTTP/1.0\r\n\r\n", "punchd?" * 20])
-def test_aStrangerNeitherWinsNorStopsAnything(world: World, garbage: str) -> None:
-    """
-    Somebody floods the port of a full cone while a peer behind a random NAT, whom only a listener
-    can take, connects to it.
-    """
-    caller, callee = world.peers("random", "full-cone")
-    with flooding(world, callee, garbage) as connected:
-        paths = [caller.ping(callee)["path"] for _ in range(3)]
-    assert paths == ["direct"] * 3
-    assert connected[0] > 0, "the stranger was never let in, so nothing was tested"
-
-
-@pytest.mark.parametrize("kind", ["reset", "icmp"])
-def test_unequalDistances(world: World, kind: str) -> None:
-    """
-    NATs that answer SYNs too early with a reset, or with an ICMP message, one of them twelve times
-    as far away as the other: nine times out of ten there is a connection.
-    """
-    near, far = world.peers(f"{kind}.near", f"{kind}.far")
-    callers = [(near, far), (far, near)] * 5
-    facts = [caller.ping(callee) for caller, callee in callers]
-    found = [(each["strategy"], each["seconds"], each["reason"]) for each in facts]
-    assert sum(each["path"] == "direct" for each in facts) >= 9, found

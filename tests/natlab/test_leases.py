@@ -20,6 +20,8 @@ from punchd.testing.natlab.lending import PROTOCOLS, Lender
 from tests.natlab import leaser
 from tests.natlab.source import Source
 
+pytestmark = pytest.mark.waiting
+
 PATIENCE: Final = 15.0
 """Seconds in which a lease is there, also where another way of asking has to be given up first."""
 

@@ -22,6 +22,8 @@ from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import NatLab
 from tests.natlab.sshd import SSHServer
 
+pytestmark = pytest.mark.waiting
+
 LARGE: Final = 200 * 1000 * 1000
 """Bytes of a large file."""
 

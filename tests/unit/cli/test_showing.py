@@ -41,7 +41,10 @@ STATUS: dict[str, Any] = {
         "db": {"address": "198.51.100.1:81", "by": "pcp", "problem": "another port"},
         "ssh": {"address": None, "by": None, "problem": "the router lends no ports"},
     },
-    "forwards": [{"listen": "2222", "peer": "bob", "service": "ssh"}],
+    "forwards": [
+        {"listen": "2222", "peer": "bob", "service": "ssh"},
+        {"listen": "socks:1080", "peer": None, "service": None},
+    ],
     "links": {
         "bob": {
             "path": "direct",
@@ -76,6 +79,7 @@ def test_statusTellsEverythingInLines(capsys: Captured) -> None:
         "publishes db at 198.51.100.1:81 (another port)",
         "does not publish ssh: the router lends no ports",
         "forwards 2222 to bob/ssh",
+        "forwards socks:1080 to any SERVICE.PEER",
         "link bob: direct by lan, round trip 1.0 ms, 2 streams, 10 bytes in, 20 out",
         "link carol: no direct path to carol",
     ]

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from punchd.errors import ConfigurationError, NoPath
 from punchd.interfaces import IStreamOpener
-from punchd.peer.forwarding import ForwardFactory, Target, parseForward
+from punchd.peer.forwarding import ForwardFactory, Target, describeForward, parseForward
 from tests.unit.link.pairs import Sides, User
 from tests.unit.net.memory import HERE, Pair
 
@@ -71,8 +71,34 @@ def test_anyTextIsAForwardOrRefused(text: str) -> None:
     except ConfigurationError:
         return
     assert endpoint
-    assert target.peer
-    assert target.service
+    assert target is None or (target.peer and target.service)
+
+
+SOCKS = [
+    ("socks:1080", "tcp:1080:interface=127.0.0.1"),
+    ("socks:127.0.0.1:1080", "tcp:1080:interface=127.0.0.1"),
+    ("socks:0.0.0.0:1080", "tcp:1080:interface=0.0.0.0"),
+    ("socks:[::1]:1080", r"tcp:1080:interface=\:\:1"),
+]
+
+
+@pytest.mark.parametrize(("text", "endpoint"), SOCKS)
+def test_aSocksPortHasNoTarget(text: str, endpoint: str) -> None:
+    assert parseForward(text) == (endpoint, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["socks", "socks:", "socks:x", "socks:65536", "socks:1080=bob/ssh", "socks:unix:/x"]
+)
+def test_whatIsNoSocksPortIsAConfigurationError(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parseForward(text)
+
+
+def test_forwardsAreDescribed() -> None:
+    assert describeForward("2222", BOB_SSH) == {"listen": "2222", "peer": "bob", "service": "ssh"}
+    nobody = {"listen": "socks:1080", "peer": None, "service": None}
+    assert describeForward("socks:1080", None) == nobody
 
 
 @pytest.mark.parametrize("digits", ["²", "٣"])

@@ -83,8 +83,8 @@ def test_anUnknownNameInTheFileIsAMistake(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "punchd.toml"
-    file.write_text('relay = "tcp:1"\n', "utf-8")
-    assert "'relay'" in refused(capsys, "--config", str(file))
+    file.write_text('cache = "tcp:1"\n', "utf-8")
+    assert "'cache'" in refused(capsys, "--config", str(file))
 
 
 def test_theHelpNamesEveryOption() -> None:

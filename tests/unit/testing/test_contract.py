@@ -2,10 +2,11 @@
 The contract of strategies: every one of punchd's keeps it, and each of its tests can fail.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 from zope.interface import Invalid
 
 from punchd.interfaces import IStrategy
@@ -45,6 +46,20 @@ def test_aGoodStrategyKeepsIt(name: str) -> None:
     getattr(_Of(bad.Good), name)()
 
 
+@pytest.fixture
+def unshrunk() -> Iterator[None]:
+    """
+    That something was found is enough: nobody reads the smallest example, which takes the longest.
+    """
+    before = settings.get_current_profile_name()
+    phases = [Phase.explicit, Phase.generate]
+    settings.register_profile("unshrunk", settings.get_profile(before), phases=phases)
+    settings.load_profile("unshrunk")
+    yield
+    settings.load_profile(before)
+
+
+@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize(
     ("make", "name"), bad.FOUND_BY, ids=[f"{one.__name__}-{name}" for one, name in bad.FOUND_BY]
 )

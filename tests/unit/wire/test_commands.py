@@ -139,7 +139,7 @@ def test_theRelaysPlaceArrives(host: str | None, port: int) -> None:
 
 
 def test_aServerWithoutARelayNamesNone() -> None:
-    sent = {"version": 1, "observed": HERE, "assists": []}
+    sent: dict[str, Any] = {"version": 1, "observed": HERE, "assists": []}
     box = Hello.makeResponse(sent, None)
     assert Hello.parseResponse(box, None)["relay"] is None
 
