@@ -2,9 +2,10 @@
 The paths of one session: which one is written to, which one is read, and which are tried.
 
 One end joins a path, the other is joined. The first path of a link is written to at once. Later,
-who joins goes on with the old path until the other has answered; then it has moved, both ways. Who is joined writes to the new path at once, and reads the
-old one until the joiner's answer has come over the new one; if that does not come, because the new
-path is lost before, the old one is good still.
+who joins goes on with the old path until the other has answered; then it has moved, both ways. Who
+is joined writes to the new path at once, and reads the old one until the joiner's answer has come
+over the new one; if that does not come, because the new path is lost before, the old one is good
+still.
 """
 
 from __future__ import annotations

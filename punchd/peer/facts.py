@@ -59,6 +59,7 @@ class Facts:
         else:
             self.strategy = None
             self.reason = "the direct path is not there yet"
+            self.learn(meeting)
         self.seconds = {"elected": now - meeting.began}
         if isDirect and punch.connectedAt is not None:
             self.seconds["connected"] = punch.connectedAt - meeting.began

@@ -238,10 +238,13 @@ class Deployment:
         sockets.
     """
 
-    def __init__(self, server: Host, options: Sequence[str] = ()) -> None:
+    def __init__(self, server: Host, options: Sequence[str] = (), relay: bool = False) -> None:
         """
         @param options: more options for C{punchd-server}.
+        @param relay: whether the server has one, so that peers without a direct path have another.
         """
+        if not relay:
+            options = (*options, "--relay", "off")
         self.folder = Path(tempfile.mkdtemp(prefix="punchd-lab-"))
         self.server = ServerProcess(server, self.folder, options)
         self.peers: dict[str, PeerProcess] = {}
