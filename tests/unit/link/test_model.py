@@ -198,9 +198,7 @@ class Sessions(RuleBasedStateMachine):
             assert not session.isOver
             held = session._pump._outbound.size
             assert held <= LIMITS.unacknowledged + 2 * 65544 + SLACK
-            unread = sum(
-                len(data) for stream in session.streams for data in stream._input._unread
-            )
+            unread = sum(len(data) for stream in session.streams for data in stream._input._unread)
             assert unread <= LIMITS.buffered
 
     def teardown(self) -> None:
