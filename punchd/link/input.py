@@ -54,7 +54,7 @@ class Input:
 
         @param protocol: C{None} as long as there is none.
         """
-        if protocol is None or self._unread or not self.isRead:
+        if protocol is None or self.isPaused or self._unread or self._isDelivering:
             self._unread.append(data)
         else:
             self._give(data, protocol)

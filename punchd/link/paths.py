@@ -81,7 +81,9 @@ class Paths:
         """
         if self.reading is not None:
             # The reader is behind while it skips what was known before.
-            self._received = max(self._received, self.reading.reader.position)
+            position = self.reading.reader.position
+            if position > self._received:
+                self._received = position
         return self._received
 
     # Joining.

@@ -100,6 +100,13 @@ class Pump:
         self._whenDone()
 
     @property
+    def hasWork(self) -> bool:
+        """
+        Whether something waits to be sent.
+        """
+        return bool(self._control or self._ready)
+
+    @property
     def hasArrived(self) -> bool:
         """
         Whether the other end has all that was sent, and nothing waits.

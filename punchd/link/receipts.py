@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from punchd.link.paths import Paths
 
 #: Bytes that are received before they are acknowledged, and seconds after which they are anyway.
-ACKNOWLEDGE = 65536
+ACKNOWLEDGE = 262144
 ACKNOWLEDGING = 0.2
 
 

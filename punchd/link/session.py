@@ -40,6 +40,9 @@ from punchd.wire.frames import (
 
 _log = Logger()
 
+# Looked up for every piece that comes.
+_DATA = Kind.DATA
+
 
 class SessionOwner(Typing):
     """
@@ -225,25 +228,27 @@ class Session:
 
         @raise ProtocolViolation: when it may not come now.
         """
-        if kind >= Kind.JOIN:
-            self._pathFrameReceived(path, kind, payload)
-            return
-        if path is not self._paths.reading:
+        if path is not self._paths.reading and kind < Kind.JOIN:
             raise ProtocolViolation(f"{kind.name} before JOINED")
-        if kind is Kind.OPEN:
+        if kind is _DATA:
+            stream = self._table.get(number)
+            # It may have been, and be closed.
+            if stream is not None:
+                stream.dataReceived(payload)
+        elif kind >= Kind.JOIN:
+            self._pathFrameReceived(path, kind, payload)
+        elif kind is Kind.OPEN:
             self._opened(number, *unpackOpen(payload))
-            return
-        if kind is Kind.GOODBYE:
+        elif kind is Kind.GOODBYE:
             self._receipts.isDue = True
             self._ending.heard(*unpackEnd(payload))
-            return
-        stream = self._table.get(number)
-        if stream is None:
-            # It was, and is closed.
-            return
-        if kind is Kind.DATA:
-            stream.dataReceived(payload)
-        elif kind is Kind.CREDIT:
+        else:
+            stream = self._table.get(number)
+            if stream is not None:
+                self._streamFrameReceived(stream, kind, payload)
+
+    def _streamFrameReceived(self, stream: Stream, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.CREDIT:
             stream.credited(unpackPosition(payload))
         elif kind is Kind.FIN:
             # It waits for this.
@@ -288,7 +293,8 @@ class Session:
         self._keeping.heard()
         if self._receipts.received():
             self._keeping.moved()
-        self._pump.run()
+        if self._receipts.isDue or self._pump.hasWork or self._ending.isNear:
+            self._pump.run()
 
     def _sent(self) -> None:
         if self._receipts.isDue:

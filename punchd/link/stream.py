@@ -71,6 +71,9 @@ class Stream:
         self.opened: Deferred[None] = Deferred()
         self._carrier = carrier
         self._isAgreed = False
+        # The end that opens may send at once, and receive what comes after the answer.
+        self._maySend = isOpener
+        self._mayReceive = not isOpener
         # An IProtocol, perhaps an IHalfCloseableProtocol.
         self._protocol: Any = None
         self._patience = Patience(carrier, self._break)
@@ -106,7 +109,7 @@ class Stream:
         """
         if self.isOver or self._isAgreed or self.isOpener:
             return
-        self._isAgreed = True
+        self._isAgreed = self._maySend = self._mayReceive = True
         window = self._input.window.open(self._carrier.clock.seconds())
         self._carrier.send(packOpened(self.number, window))
         self.opened.callback(None)
@@ -127,7 +130,7 @@ class Stream:
         @raise ProtocolViolation: when it was not asked, or has said so before.
         """
         self._answered("OPENED")
-        self._isAgreed = True
+        self._isAgreed = self._maySend = self._mayReceive = True
         self._awaitEnd()
         self._output.credit.extend(max(window, EARLY))
         self.opened.callback(None)
@@ -166,18 +169,16 @@ class Stream:
 
         @raise ProtocolViolation: when they may not come.
         """
-        self._checkMayReceive("DATA")
-        self._input.window.receive(len(data))
+        input_ = self._input
+        if input_.hasEnded or not self._mayReceive:
+            raise ProtocolViolation("DATA where none is allowed")
+        input_.window.receive(len(data))
         if not self._isClosing:
-            self._input.receive(data, self._protocol)
+            input_.receive(data, self._protocol)
         elif self._output.hasEnded:
             self._break(_NOBODY)
         else:
             self._nobodyListens = True
-
-    def _checkMayReceive(self, what: str) -> None:
-        if self._input.hasEnded or not (self._isAgreed or not self.isOpener):
-            raise ProtocolViolation(f"{what} where none is allowed")
 
     @property
     def bytesIn(self) -> int:
@@ -192,7 +193,8 @@ class Stream:
 
         @raise ProtocolViolation: when that was said before, or may not be yet.
         """
-        self._checkMayReceive("FIN")
+        if self._input.hasEnded or not self._mayReceive:
+            raise ProtocolViolation("FIN where none is allowed")
         self._input.hasEnded = True
         self._tellInputEnded()
 
@@ -257,7 +259,7 @@ class Stream:
         """
         Session: whether there is something that may be sent now.
         """
-        return (self._isAgreed or self.isOpener) and self._output.hasSomething
+        return self._maySend and self._output.hasSomething
 
     def take(self, pieces: list[bytes | memoryview]) -> int:
         """

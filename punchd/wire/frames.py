@@ -81,6 +81,9 @@ _JOINED = struct.Struct("!QQ")
 
 _NEW = 1
 
+# Looked up for every frame.
+_DATA = Kind.DATA
+
 
 @frozen
 class _Rule:
@@ -296,16 +299,17 @@ class FrameReader:
             self._kept = b""
         at, end = 0, len(received)
         while at < end:
-            if self._dataLeft:
-                piece = received[at : at + self._dataLeft]
-                at += len(piece)
-                self._dataLeft -= len(piece)
-                self.position += len(piece)
-                twice = self._known - self.position + len(piece)
-                if twice > 0:
-                    piece = piece[twice:]
+            left = self._dataLeft
+            if left:
+                piece = received[at : at + left] if at or left < end else received
+                length = len(piece)
+                at += length
+                self._dataLeft = left - length
+                self.position += length
+                if self._known > self.position - length:
+                    piece = piece[self._known - self.position + length :]
                 if piece:
-                    yield Kind.DATA, self._stream, piece
+                    yield _DATA, self._stream, piece
                 continue
             if end - at < HEAD_LENGTH:
                 break
@@ -319,7 +323,7 @@ class FrameReader:
                 raise ProtocolViolation(f"{kind.name} of {length} bytes")
             if rule.ofStream is not (stream > 0):
                 raise ProtocolViolation(f"{kind.name} of stream {stream}")
-            if kind is Kind.DATA:
+            if kind is _DATA:
                 self._stream = stream
                 self._dataLeft = length
                 self.position += HEAD_LENGTH
@@ -335,4 +339,5 @@ class FrameReader:
                 if self.position <= self._known:
                     continue
             yield kind, stream, payload
-        self._kept = received[at:]
+        if at < end:
+            self._kept = received[at:]

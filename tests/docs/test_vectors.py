@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import asdict
 from twisted.internet.testing import StringTransport
 from twisted.protocols import amp
 
@@ -81,6 +82,7 @@ def test_theConstantsAreThoseOfTheCode() -> None:
             "relay answer head": relaying.ANSWER_HEAD_LENGTH,
             "longest reason": relaying.MAX_REASON,
             "frame head": frames.HEAD_LENGTH,
+            "link": frames.LINK_LENGTH,
             "longest control payload": frames.MAX_CONTROL,
             "longest data payload": frames.MAX_DATA,
             "longest box": boxes.MAX_BOX,
@@ -169,11 +171,57 @@ def test_relaysAnswerIsPackedAndRead(vector: dict[str, Any]) -> None:
             reader.read(bytesOf(vector))
 
 
+#: What a frame with fields is made and read by.
+FIELDS: dict[str, tuple[Callable[..., bytes], Callable[[bytes], Any]]] = {
+    "OPEN": (
+        lambda stream, window, service: frames.packOpen(stream, window, service),
+        lambda payload: dict(zip(("window", "service"), frames.unpackOpen(payload), strict=True)),
+    ),
+    "OPENED": (
+        lambda stream, window: frames.packOpened(stream, window),
+        lambda payload: {"window": frames.unpackOpen(payload)[0]},
+    ),
+    "JOIN": (
+        lambda stream, link, **fields: frames.Join(bytes.fromhex(link), **fields).pack(),
+        lambda payload: {
+            **asdict(frames.Join.unpack(payload)),
+            "link": frames.Join.unpack(payload).link.hex(),
+        },
+    ),
+    "JOINED": (
+        lambda stream, **fields: frames.Joined(**fields).pack(),
+        lambda payload: asdict(frames.Joined.unpack(payload)),
+    ),
+    **{
+        kind: (
+            lambda stream, position, kind=kind: frames.packPosition(
+                frames.Kind[kind], position, stream
+            ),
+            lambda payload: {"position": frames.unpackPosition(payload)},
+        )
+        for kind in ("CREDIT", "PING", "PONG", "ACK")
+    },
+    **{
+        kind: (
+            lambda stream, isFinal, why, kind=kind: frames.packEnd(frames.Kind[kind], isFinal, why),
+            lambda payload: dict(zip(("isFinal", "why"), frames.unpackEnd(payload), strict=True)),
+        )
+        for kind in ("GOODBYE", "DECLINED")
+    },
+}
+
+
 @each("frames", "kind")
 def test_frameIsPackedAndRead(vector: dict[str, Any]) -> None:
     kind, payload = frames.Kind[vector["kind"]], bytes.fromhex(vector["payload"])
-    assert frames.packFrame(kind, payload) == bytesOf(vector)
-    assert list(frames.FrameReader().read(bytesOf(vector))) == [(kind, payload)]
+    assert frames.packFrame(kind, payload, vector["stream"]) == bytesOf(vector)
+    reader = frames.FrameReader()
+    assert list(reader.read(bytesOf(vector))) == [(kind, vector["stream"], payload)]
+    assert ("fields" in vector) is (vector["kind"] in FIELDS)
+    if "fields" in vector:
+        pack, unpack = FIELDS[vector["kind"]]
+        assert pack(vector["stream"], **vector["fields"]) == bytesOf(vector)
+        assert unpack(payload) == vector["fields"]
 
 
 @each("frames refused", "why")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socketserver
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -28,9 +29,11 @@ class Source:
 
         class Giving(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                self.request.sendall(content[:half])
-                goOn.wait()
-                self.request.sendall(content[half:])
+                # Whoever has gone wants no more.
+                with suppress(OSError):
+                    self.request.sendall(content[:half])
+                    goOn.wait()
+                    self.request.sendall(content[half:])
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
