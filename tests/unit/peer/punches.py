@@ -22,10 +22,14 @@ from punchd.values.addresses import Address
 from punchd.values.outcomes import Outcome
 from punchd.values.parties import LocalAddressPolicy, Offer, Party, Situation
 from punchd.values.plans import Consideration, Plan, PlannedAttempt
+from punchd.wire.frames import LINK_LENGTH, Join
 from punchd.wire.preamble import Side
 from tests.unit.link.pairs import makeTicket
 from tests.unit.net.memory import HERE, THERE, Pair
 from tests.unit.net.ports import Dialling, FakePort
+
+#: How the caller elects a path.
+JOIN = Join(b"l" * LINK_LENGTH, 1, isNew=True, received=0)
 
 SITUATION = Situation(Party(HERE, Offer()), Party(THERE, Offer()))
 
@@ -158,8 +162,13 @@ class PunchOf:
 
     def run(self) -> "PunchOf":
         self.running = self.punch.run()
-        self.running.addCallbacks(self.won.append, self.lost.append)
+        self.running.addCallbacks(self._won, self.lost.append)
         return self
+
+    def _won(self, path: Path) -> None:
+        self.won.append(path)
+        if self.side is Side.CALLER:
+            path.write([JOIN.pack()])
 
     @property
     def results(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ Tests for L{punchd.peer.control}.
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,13 +29,15 @@ from punchd.peer.control import (
     Answers,
     ControlFactory,
 )
-from punchd.peer.links import Links
+from punchd.peer.facts import Facts
 from punchd.peer.serving import Serving
 from punchd.values.outcomes import Outcome, Result
 from punchd.values.peers import PeerAddress, PeerID
-from tests.unit.link.pairs import ALICE, BOB, Sides, User
+from tests.unit.link.pairs import ALICE, BOB, User
+from tests.unit.link.wires import Link
 from tests.unit.net.memory import HERE, Pair
 from tests.unit.peer.clients import makePins
+from tests.unit.peer.streams import Sides
 from tests.unit.peer.test_forwarding import Opener
 
 OWN = PeerAddress("alice", ALICE.peerID)
@@ -58,6 +61,38 @@ class Exposer:
         return succeed(lambda: succeed(self.takers.pop(service, None) and None))
 
 
+class Reaching(Opener):
+    """
+    Finds paths when the test says.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached: list[tuple[str, bool]] = []
+        self.reaching: list[Deferred[Any]] = []
+
+    def reach(self, peer: str, again: bool) -> Deferred[Any]:
+        self.reached.append((peer, again))
+        self.reaching.append(Deferred(self._cancel))
+        return self.reaching[-1]
+
+
+class KnownLinks:
+    """
+    The one to Bob.
+    """
+
+    def __init__(self) -> None:
+        self.facts = Facts("bob", BOB.peerID)
+        self.session: Any = None
+
+    def factsOf(self, peer: str, peerID: PeerID) -> Facts:
+        return self.facts
+
+    def describe(self, facts: Facts) -> dict[str, Any]:
+        return facts.toJSON(self.session)
+
+
 class Asking:
     """
     A person's command, on the control socket of a peer that has pinned Bob.
@@ -65,9 +100,9 @@ class Asking:
 
     def __init__(self, folder: Path | None, describe: Any = None) -> None:
         self.clock = Clock()
-        self.opener = Opener()
+        self.opener: Any = Reaching()
         self.exposer = Exposer()
-        self.links = Links()
+        self.links: Any = KnownLinks()
         self.changes = 0
         self.pins: Any = None
         if folder is not None:
@@ -235,31 +270,33 @@ def test_aBugIsLoggedAndSaid(tmp_path: Path, flushLoggedErrors: Any) -> None:
 # ping
 
 
-def test_pingMeasuresAndEndsItsStream(asking: Asking) -> None:
-    sides = Sides()
-    asking.ask(command="ping", peer="bob")
-    assert asking.opener.asked == [("bob", "")]
-    sides.caller.stream.elect("")
-    sides.flush()
-    sides.callee.stream.agree()
-    sides.flush()
-    asking.links.to("bob", BOB.peerID).strategy = "lan"
-    asking.opener.opening[0].callback(sides.caller.stream)
-    sides.flush()
+def test_pingMeasuresTheLink(asking: Asking) -> None:
+    link = Link()
+    asking.ask(command="ping", peer="bob", again="no")
+    assert asking.opener.reached == [("bob", False)]
+    asking.links.facts.strategy = "lan"
+    asking.links.session = link.alice
+    asking.opener.reaching[0].callback(SimpleNamespace(session=link.alice))
+    for _ in range(3):
+        link.advance(1)
     asking.pair.flush()
     answer = asking.answer
     assert (answer["ok"], answer["peer"], answer["path"]) == (True, "bob", "direct")
     assert (answer["strategy"], answer["rtt"]) == ("lan", 0.0)
     assert asking.isClosed
-    sides.wire.advance(10)
-    assert not sides.wire.isOpen
+    link.end()
+
+
+def test_pingMayWantAnotherPath(asking: Asking) -> None:
+    asking.ask(command="ping", peer="bob", again="yes")
+    assert asking.opener.reached == [("bob", True)]
 
 
 def test_pingWithoutPathSaysWhatWasTried(asking: Asking) -> None:
-    asking.ask(command="ping", peer="bob")
+    asking.ask(command="ping", peer="bob", again="no")
     error = NoPath("bob", (Outcome("lan", Result.REFUSED, 1.0),))
-    asking.links.to("bob", BOB.peerID).failed(error)
-    asking.opener.opening[0].errback(Failure(error))
+    asking.links.facts.failed(error)
+    asking.opener.reaching[0].errback(Failure(error))
     asking.pair.flush()
     answer = asking.answer
     assert (answer["ok"], answer["path"], answer["reason"]) == (False, None, str(error))
@@ -267,13 +304,13 @@ def test_pingWithoutPathSaysWhatWasTried(asking: Asking) -> None:
 
 
 def test_pingOfNobodyWeKnowSaysSo(asking: Asking) -> None:
-    asking.ask(command="ping", peer="carol")
+    asking.ask(command="ping", peer="carol", again="no")
     assert asking.answer["kind"] == "UnknownPeer"
     assert "punchd trust carol" in asking.answer["error"]
 
 
 def test_whoGoesAwayEndsTheOpening(asking: Asking) -> None:
-    asking.ask(command="ping", peer="bob")
+    asking.ask(command="ping", peer="bob", again="no")
     asking.pair.one.abortConnection()
     asking.pair.flush()
     assert asking.opener.cancelled == 1
@@ -295,13 +332,12 @@ class Connected(Asking):
         self.sides = Sides()
         self.service = User()
         self.say(self.question + early)
-        self.sides.caller.stream.elect("ssh")
-        self.opener.opening[0].callback(self.sides.caller.stream)
+        self.opener.opening[0].callback(self.sides.open("ssh"))
         self.sides.flush()
 
     def agree(self) -> None:
-        self.sides.callee.stream.agree()
-        self.sides.callee.stream.carry(self.service)
+        self.sides.callee.agree()
+        self.sides.callee.carry(self.service)
         self.flush()
 
     def flush(self) -> None:
@@ -368,7 +404,8 @@ def test_bothWaysMayEnd(tmp_path: Path) -> None:
     connected.flush()
     assert connected.user.received.endswith(b"\0\0\0\x06answer\0\0\0\0")
     assert connected.isClosed
-    assert connected.sides.clock.getDelayedCalls() == []
+    assert connected.sides.caller.isOver
+    connected.sides.end()
 
 
 def test_aStreamThatBreaksHasNoEnd(tmp_path: Path) -> None:
@@ -376,7 +413,7 @@ def test_aStreamThatBreaksHasNoEnd(tmp_path: Path) -> None:
     connected.agree()
     connected.service.transport.write(b"half of it")
     connected.flush()
-    connected.sides.callee.stream.abortConnection()
+    connected.sides.callee.abortConnection()
     connected.flush()
     assert connected.user.received.endswith(b"half of it")
     assert connected.user.lost is not None
@@ -384,7 +421,7 @@ def test_aStreamThatBreaksHasNoEnd(tmp_path: Path) -> None:
 
 def test_aRefusedServiceIsSaid(tmp_path: Path) -> None:
     connected = Connected(tmp_path)
-    connected.sides.callee.stream.refuse("the service 'ssh' is not exposed here")
+    connected.sides.callee.refuse("the service 'ssh' is not exposed here")
     connected.flush()
     assert connected.answer == {
         "ok": False,
@@ -397,8 +434,8 @@ def test_whoGoesAwayWhileWaitingBreaksTheStream(tmp_path: Path) -> None:
     connected = Connected(tmp_path)
     connected.pair.one.abortConnection()
     connected.flush()
-    connected.sides.wire.advance(10)
-    assert not connected.sides.wire.isOpen
+    connected.sides.flush()
+    assert connected.sides.caller.isOver
 
 
 def test_withoutAServerConnectSaysSo(asking: Asking) -> None:
@@ -493,12 +530,12 @@ def test_aProgramThatDiesBreaksTheStream(program: Opened) -> None:
     assert not program.service.inputEnded
     assert program.service.lost is not None
     assert program.service.lost.check(ConnectionLost)
-    program.sides.wire.advance(10)
+    program.sides.end()
 
 
 def test_aStreamThatBreaksIsBrokenForTheProgram(program: Opened) -> None:
     program.begin()
-    program.sides.callee.stream.abortConnection()
+    program.sides.callee.abortConnection()
     program.flush()
     assert program.program.lost is not None
     assert program.program.lost.check(ConnectionLost)

@@ -15,9 +15,10 @@ from zope.interface import implementer
 from punchd.errors import Refused
 from punchd.peer.access import AllowList
 from punchd.peer.exposing import Exposures
-from tests.unit.link.pairs import ALICE, Sides, User
+from tests.unit.link.pairs import ALICE, User
 from tests.unit.net.memory import HERE, MemoryTransport, Pair
 from tests.unit.peer.clients import makePins
+from tests.unit.peer.streams import Sides
 
 
 @implementer(IStreamClientEndpoint)
@@ -56,15 +57,11 @@ class Served:
         self.local = Local()
         pins = makePins(folder, alice=ALICE.peerID)
         exposures = Exposures({"web": self.local}, AllowList.parse(pins, list(rules)))
-        self.sides = Sides()
-        self.sides.callee.stream.onAsked = lambda stream, service: exposures.serve(
-            stream, ALICE.peerID
-        )
+        self.sides = Sides(lambda stream, service: exposures.serve(stream, ALICE.peerID))
         self.user = User()
         self.errors: list[object] = []
-        stream = self.sides.caller.stream
+        stream = self.sides.open(service)
         stream.opened.addErrback(lambda failure: self.errors.append(failure.value))
-        stream.elect(service)
         stream.carry(self.user)
         self.sides.flush()
 
@@ -78,7 +75,7 @@ class Served:
 def test_anExposedServiceIsConnected(tmp_path: Path) -> None:
     served = Served(tmp_path, "web")
     user, pair = served.local.answer(served.sides.clock)
-    served.sides.caller.stream.write(b"question")
+    served.sides.caller.write(b"question")
     served.sides.flush()
     pair.flush()
     assert user.received == b"question"
@@ -110,14 +107,6 @@ def test_aServiceThatDoesNotAnswerIsRefused(tmp_path: Path) -> None:
     served.local.connecting[0].errback(Failure(ConnectionRefusedError()))
     served.sides.flush()
     assert "does not answer there" in served.refusal
-
-
-def test_anEmptyNameOnlyMeasures(tmp_path: Path) -> None:
-    served = Served(tmp_path, "")
-    assert served.sides.caller.stream.opened.called
-    assert served.errors == []
-    assert served.local.connecting == []
-    served.sides.end()
 
 
 def test_aCallerThatGoesAwayEndsTheConnecting(tmp_path: Path) -> None:

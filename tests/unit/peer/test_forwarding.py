@@ -17,8 +17,9 @@ from zope.interface.verify import verifyObject
 from punchd.errors import ConfigurationError, NoPath
 from punchd.interfaces import IStreamOpener
 from punchd.peer.forwarding import ForwardFactory, Target, describeForward, parseForward
-from tests.unit.link.pairs import Sides, User
+from tests.unit.link.pairs import User
 from tests.unit.net.memory import HERE, Pair
+from tests.unit.peer.streams import Sides
 
 BOB_SSH = Target("bob", "ssh")
 
@@ -145,14 +146,12 @@ class Forwarding:
         self.service = User()
 
     def open(self) -> None:
-        stream = self.sides.caller.stream
-        stream.elect("ssh")
-        self.opener.opening[0].callback(stream)
+        self.opener.opening[0].callback(self.sides.open("ssh"))
         self.sides.flush()
 
     def agree(self) -> None:
-        self.sides.callee.stream.agree()
-        self.sides.callee.stream.carry(self.service)
+        self.sides.callee.agree()
+        self.sides.callee.carry(self.service)
         self.flush()
 
     def flush(self) -> None:
@@ -209,7 +208,7 @@ def test_theClientIsDisconnectedWhenThereIsNoPath() -> None:
 def test_theClientIsDisconnectedWhenTheServiceIsRefused() -> None:
     forwarding = Forwarding()
     forwarding.open()
-    forwarding.sides.callee.stream.refuse("not exposed here")
+    forwarding.sides.callee.refuse("not exposed here")
     forwarding.flush()
     assert forwarding.client.lost is not None
 

@@ -24,10 +24,10 @@ from punchd.values.outcomes import Outcome, Result, Way
 from punchd.values.parties import Offer, Party, Situation
 from punchd.values.plans import Plan, PlannedAttempt
 from punchd.wire.preamble import Side
-from tests.unit.link.pairs import makeTicket
+from tests.unit.link.pairs import ALICE, BOB, makeTicket
 from tests.unit.net.memory import HERE, THERE, MemoryTransport, Pair, lost
 from tests.unit.net.ports import FakePort
-from tests.unit.peer.punches import Introduction, PunchOf, Scripted, dialling
+from tests.unit.peer.punches import JOIN, Introduction, PunchOf, Scripted, dialling
 
 FlushErrors = Callable[..., list[Failure]]
 
@@ -367,16 +367,14 @@ def test_bothSidesGetTheSameConnection() -> None:
     introduction = Introduction().run()
     introduction.cross()
     (one,), (two,) = introduction.caller.won, introduction.callee.won
-    two.agree()
-    introduction.flush()
-    assert one.opened.called
+    assert (one.peerID, two.peerID) == (BOB.peerID, ALICE.peerID)
     introduction.end()
 
 
-def test_theCallersServiceIsWhatTheCalleeIsAskedFor() -> None:
+def test_whatTheCallerHasJoinedItForIsKnown() -> None:
     introduction = Introduction().run()
     introduction.cross()
-    assert introduction.callee.won[0].service == "ssh"
+    assert introduction.callee.won[0].join == JOIN
     introduction.end()
 
 
@@ -389,9 +387,9 @@ def test_theCalleeWaitsForTheElection() -> None:
     dial.connecting.callback(protocol)
     assert any("authenticated alice" in step for step in callee.steps)
     assert callee.won == []
-    caller.stream.elect("ssh")
+    caller.path.write([JOIN.pack()])
     pair.flush()
-    assert callee.won == [protocol.stream]
+    assert callee.won == [protocol.path]
     pair.one.abortConnection()
     pair.flush()
     callee.clock.advance(0)
@@ -419,8 +417,6 @@ def test_theWinnerIsConnectedAndTheOthersCancelled() -> None:
 def test_afterTheElectionNothingIsDialled() -> None:
     introduction = Introduction("first", "second", listening=True, retries=20).run()
     introduction.cross()
-    introduction.callee.won[0].agree()
-    introduction.flush()
     introduction.clock.advance(0)
     introduction.flush()
     for side in (introduction.caller, introduction.callee):

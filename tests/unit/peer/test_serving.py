@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred
 from punchd.peer.named import NamedStream
 from punchd.peer.serving import ACCEPTING, MOST_WAITING
 from punchd.values.peers import PeerAddress
-from tests.unit.link.pairs import BOB, Sides, User
+from tests.unit.link.pairs import BOB, User
 from tests.unit.net.memory import HERE, Pair
+from tests.unit.peer.streams import Sides
 from tests.unit.peer.test_control import OWN, Asking
 
 
@@ -30,12 +31,11 @@ class Served(Asking):
         self.refused: list[str] = []
 
     def call(self) -> NamedStream:
-        caller = self.sides.caller.stream
+        caller = self.sides.open("web")
         caller.opened.addErrback(lambda failure: self.refused.append(str(failure.value)))
-        caller.elect("web")
         caller.carry(self.caller)
         self.sides.flush()
-        stream = NamedStream(self.sides.callee.stream, PeerAddress("carol", BOB.peerID), OWN)
+        stream = NamedStream(self.sides.callee, PeerAddress("carol", BOB.peerID), OWN)
         self.exposer.takers["web"](stream)
         self.flush()
         return stream
@@ -59,10 +59,10 @@ class Served(Asking):
 
     def end(self) -> None:
         self.pair.one.abortConnection()
-        self.sides.wire.one.abortConnection()
+        self.sides.link.alice.abort("she has gone")
         self.flush()
         assert self.clock.getDelayedCalls() == []
-        assert self.sides.clock.getDelayedCalls() == []
+        self.sides.end()
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_streamsThatWaitAreRefusedWhenTheProgramGoes(served: Served) -> None:
 
 def test_aCallerThatDoesNotWaitIsForgotten(served: Served) -> None:
     served.call()
-    served.sides.wire.one.abortConnection()
+    served.sides.link.alice.abort("she has gone")
     served.flush()
     assert json.loads(served.accept("1").one.protocol.received)["kind"] == "Unreachable"
     served.end()

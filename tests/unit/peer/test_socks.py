@@ -14,9 +14,10 @@ from punchd.errors import NoPath, Refused, UnknownPeer, Unreachable
 from punchd.peer.forwarding import ForwardFactory, Target
 from punchd.peer.socks import ASKING, MOST_EARLY, SocksFactory, makeForward, targetOf
 from punchd.wire.socks import Reply, packReply
-from tests.unit.link.pairs import BOB, Sides, User
+from tests.unit.link.pairs import BOB, User
 from tests.unit.net.memory import HERE, Pair
 from tests.unit.peer.clients import makePins
+from tests.unit.peer.streams import Sides
 from tests.unit.peer.test_forwarding import Opener
 from tests.unit.wire.test_socks import GREETING, request
 
@@ -41,14 +42,12 @@ class Asking:
         self.flush()
 
     def open(self) -> None:
-        stream = self.sides.caller.stream
-        stream.elect("ssh")
-        self.opener.opening[0].callback(stream)
+        self.opener.opening[0].callback(self.sides.open("ssh"))
         self.flush()
 
     def agree(self) -> None:
-        self.sides.callee.stream.agree()
-        self.sides.callee.stream.carry(self.service)
+        self.sides.callee.agree()
+        self.sides.callee.carry(self.service)
         self.flush()
 
     def flush(self) -> None:
@@ -62,8 +61,8 @@ class Asking:
 
     def end(self) -> None:
         self.pair.one.abortConnection()
-        self.sides.wire.one.abortConnection()
         self.flush()
+        self.sides.end()
         assert self.clock.getDelayedCalls() == []
 
 
@@ -175,7 +174,7 @@ def test_theAnswerSaysWhyThereIsNoStream(asking: Asking, error: Exception, reply
 def test_aServiceThatRefusesIsRefused(asking: Asking) -> None:
     asking.say(GREETING + request())
     asking.open()
-    asking.sides.callee.stream.refuse("not exposed here")
+    asking.sides.callee.refuse("not exposed here")
     assert asking.answered(Reply.REFUSED)
     asking.end()
 
