@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -54,8 +54,6 @@ class Stream:
     @ivar number: in the link.
     @ivar service: what was asked for.
     @ivar isOpener: whether this end asked.
-    @ivar opened: fires with C{None} when the other end has connected the service; fails with
-        L{Refused} when it has not, with L{Unreachable} when the stream breaks before.
     @ivar isReady: whether the session has it among those with something to send.
     """
 
@@ -68,7 +66,8 @@ class Stream:
         self.isOpener = isOpener
         self.isOver = False
         self.isReady = False
-        self.opened: Deferred[None] = Deferred()
+        self._refusal: PunchdError | None = None
+        self._awaitingAnswer: list[Deferred[None]] = []
         self._carrier = carrier
         self._isAgreed = False
         # The end that opens may send at once, and receive what comes after the answer.
@@ -112,7 +111,7 @@ class Stream:
         self._isAgreed = self._maySend = self._mayReceive = True
         window = self._input.window.open(self._carrier.clock.seconds())
         self._carrier.send(packOpened(self.number, window))
-        self.opened.callback(None)
+        self._tellAnswer()
         self._wake()
 
     def refuse(self, why: str) -> None:
@@ -133,7 +132,7 @@ class Stream:
         self._isAgreed = self._maySend = self._mayReceive = True
         self._awaitEnd()
         self._output.credit.extend(max(window, EARLY))
-        self.opened.callback(None)
+        self._tellAnswer()
         self._wake()
 
     def refused(self, why: str) -> None:
@@ -149,6 +148,28 @@ class Stream:
         if self._isAgreed or not self.isOpener:
             raise ProtocolViolation(f"{what} where none is allowed")
         self._patience.end()
+
+    @property
+    def opened(self) -> Deferred[None]:
+        """
+        Fires with C{None} when the service is connected; fails with L{Refused} when it is not, with
+        L{Unreachable} when the stream breaks before.
+        """
+        if self._refusal is not None:
+            return fail(self._refusal)
+        if self._isAgreed:
+            return succeed(None)
+        answer: Deferred[None] = Deferred()
+        self._awaitingAnswer.append(answer)
+        return answer
+
+    def _tellAnswer(self) -> None:
+        awaiting, self._awaitingAnswer = self._awaitingAnswer, []
+        for answer in awaiting:
+            if self._refusal is None:
+                answer.callback(None)
+            else:
+                answer.errback(self._refusal)
 
     def carry(self, protocol: IProtocol) -> None:
         """
@@ -375,10 +396,9 @@ class Stream:
         self._patience.end()
         self._input.stop()
         self._carrier.ended(self)
-        if not self.opened.called:
-            self.opened.errback(error)
-        # Nobody may be waiting for it any more.
-        self.opened.addErrback(_expected)
+        if not self._isAgreed:
+            self._refusal = error
+            self._tellAnswer()
         self._output.stop()
         self._tellLost(reason)
         awaiting, self._awaitingEnd = self._awaitingEnd, []
@@ -405,7 +425,3 @@ class Stream:
 
     def getHost(self) -> IAddress:
         return self._carrier.host
-
-
-def _expected(failure: Failure) -> None:
-    failure.trap(PunchdError)
