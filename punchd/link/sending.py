@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 from typing import Protocol as Typing
 
 from attrs import define, field
@@ -28,7 +29,7 @@ class ISessionPath(Typing):
     peerID: PeerID
     reader: FrameReader
 
-    def attach(self, user: object) -> None:
+    def attach(self, user: Any) -> None:
         """Give what comes to C{user}; to nobody, if it is C{None}."""
 
     def write(self, pieces: Pieces) -> None:

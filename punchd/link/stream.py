@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
+from punchd.link.answer import Answer
 from punchd.link.carrier import Carrier
 from punchd.link.flow import EARLY
 from punchd.link.input import Input
@@ -66,10 +67,8 @@ class Stream:
         self.isOpener = isOpener
         self.isOver = False
         self.isReady = False
-        self._refusal: PunchdError | None = None
-        self._awaitingAnswer: list[Deferred[None]] = []
+        self._answer = Answer()
         self._carrier = carrier
-        self._isAgreed = False
         # The end that opens may send at once, and receive what comes after the answer.
         self._maySend = isOpener
         self._mayReceive = not isOpener
@@ -106,19 +105,19 @@ class Stream:
         """
         The service is connected.
         """
-        if self.isOver or self._isAgreed or self.isOpener:
+        if self.isOver or self._answer.isYes or self.isOpener:
             return
-        self._isAgreed = self._maySend = self._mayReceive = True
+        self._maySend = self._mayReceive = True
         window = self._input.window.open(self._carrier.clock.seconds())
         self._carrier.send(packOpened(self.number, window))
-        self._tellAnswer()
+        self._answer.yes()
         self._wake()
 
     def refuse(self, why: str) -> None:
         """
         There will be no stream; C{why} is for the person at the other end.
         """
-        if not (self.isOver or self._isAgreed or self.isOpener):
+        if not (self.isOver or self._answer.isYes or self.isOpener):
             self._carrier.send(packFrame(Kind.REFUSED, why.encode("utf-8"), self.number))
             self._end(ConnectionLost(why), Refused(why))
 
@@ -129,10 +128,10 @@ class Stream:
         @raise ProtocolViolation: when it was not asked, or has said so before.
         """
         self._answered("OPENED")
-        self._isAgreed = self._maySend = self._mayReceive = True
+        self._maySend = self._mayReceive = True
         self._awaitEnd()
         self._output.credit.extend(max(window, EARLY))
-        self._tellAnswer()
+        self._answer.yes()
         self._wake()
 
     def refused(self, why: str) -> None:
@@ -145,7 +144,7 @@ class Stream:
         self._end(ConnectionLost(why), Refused(why))
 
     def _answered(self, what: str) -> None:
-        if self._isAgreed or not self.isOpener:
+        if self._answer.isYes or not self.isOpener:
             raise ProtocolViolation(f"{what} where none is allowed")
         self._patience.end()
 
@@ -155,21 +154,7 @@ class Stream:
         Fires with C{None} when the service is connected; fails with L{Refused} when it is not, with
         L{Unreachable} when the stream breaks before.
         """
-        if self._refusal is not None:
-            return fail(self._refusal)
-        if self._isAgreed:
-            return succeed(None)
-        answer: Deferred[None] = Deferred()
-        self._awaitingAnswer.append(answer)
-        return answer
-
-    def _tellAnswer(self) -> None:
-        awaiting, self._awaitingAnswer = self._awaitingAnswer, []
-        for answer in awaiting:
-            if self._refusal is None:
-                answer.callback(None)
-            else:
-                answer.errback(self._refusal)
+        return self._answer.wait()
 
     def carry(self, protocol: IProtocol) -> None:
         """
@@ -396,9 +381,7 @@ class Stream:
         self._patience.end()
         self._input.stop()
         self._carrier.ended(self)
-        if not self._isAgreed:
-            self._refusal = error
-            self._tellAnswer()
+        self._answer.no(error)
         self._output.stop()
         self._tellLost(reason)
         awaiting, self._awaitingEnd = self._awaitingEnd, []
