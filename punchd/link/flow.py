@@ -15,6 +15,12 @@ _MiB = 1024 * _KiB
 #: whatever there is else.
 EARLY = 16 * _KiB
 
+#: What one link may take, unless it is told otherwise: see L{Limits}.
+UNACKNOWLEDGED = 16 * _MiB
+BUFFERED = 48 * _MiB
+STREAMS = 1024
+SURVIVAL = 600.0
+
 #: The most that a window may grant beyond what was sent: more is a mistake.
 ABSURD = 1024 * _MiB
 
@@ -39,12 +45,12 @@ class Limits:
     @ivar survival: seconds for which the link waits without a path.
     """
 
-    unacknowledged: int = 16 * _MiB
-    buffered: int = 48 * _MiB
+    unacknowledged: int = UNACKNOWLEDGED
+    buffered: int = BUFFERED
     firstWindow: int = 256 * _KiB
     mostWindow: int = 16 * _MiB
-    streams: int = 1024
-    survival: float = 600.0
+    streams: int = STREAMS
+    survival: float = SURVIVAL
 
 
 @define(eq=False)

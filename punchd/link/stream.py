@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
+from punchd.link.answer import Answer
 from punchd.link.carrier import Carrier
 from punchd.link.flow import EARLY
 from punchd.link.input import Input
@@ -54,8 +55,6 @@ class Stream:
     @ivar number: in the link.
     @ivar service: what was asked for.
     @ivar isOpener: whether this end asked.
-    @ivar opened: fires with C{None} when the other end has connected the service; fails with
-        L{Refused} when it has not, with L{Unreachable} when the stream breaks before.
     @ivar isReady: whether the session has it among those with something to send.
     """
 
@@ -68,9 +67,8 @@ class Stream:
         self.isOpener = isOpener
         self.isOver = False
         self.isReady = False
-        self.opened: Deferred[None] = Deferred()
+        self._answer = Answer()
         self._carrier = carrier
-        self._isAgreed = False
         # The end that opens may send at once, and receive what comes after the answer.
         self._maySend = isOpener
         self._mayReceive = not isOpener
@@ -107,19 +105,19 @@ class Stream:
         """
         The service is connected.
         """
-        if self.isOver or self._isAgreed or self.isOpener:
+        if self.isOver or self._answer.isYes or self.isOpener:
             return
-        self._isAgreed = self._maySend = self._mayReceive = True
+        self._maySend = self._mayReceive = True
         window = self._input.window.open(self._carrier.clock.seconds())
         self._carrier.send(packOpened(self.number, window))
-        self.opened.callback(None)
+        self._answer.yes()
         self._wake()
 
     def refuse(self, why: str) -> None:
         """
         There will be no stream; C{why} is for the person at the other end.
         """
-        if not (self.isOver or self._isAgreed or self.isOpener):
+        if not (self.isOver or self._answer.isYes or self.isOpener):
             self._carrier.send(packFrame(Kind.REFUSED, why.encode("utf-8"), self.number))
             self._end(ConnectionLost(why), Refused(why))
 
@@ -130,10 +128,10 @@ class Stream:
         @raise ProtocolViolation: when it was not asked, or has said so before.
         """
         self._answered("OPENED")
-        self._isAgreed = self._maySend = self._mayReceive = True
+        self._maySend = self._mayReceive = True
         self._awaitEnd()
         self._output.credit.extend(max(window, EARLY))
-        self.opened.callback(None)
+        self._answer.yes()
         self._wake()
 
     def refused(self, why: str) -> None:
@@ -146,9 +144,17 @@ class Stream:
         self._end(ConnectionLost(why), Refused(why))
 
     def _answered(self, what: str) -> None:
-        if self._isAgreed or not self.isOpener:
+        if self._answer.isYes or not self.isOpener:
             raise ProtocolViolation(f"{what} where none is allowed")
         self._patience.end()
+
+    @property
+    def opened(self) -> Deferred[None]:
+        """
+        Fires with C{None} when the service is connected; fails with L{Refused} when it is not, with
+        L{Unreachable} when the stream breaks before.
+        """
+        return self._answer.wait()
 
     def carry(self, protocol: IProtocol) -> None:
         """
@@ -375,10 +381,7 @@ class Stream:
         self._patience.end()
         self._input.stop()
         self._carrier.ended(self)
-        if not self.opened.called:
-            self.opened.errback(error)
-        # Nobody may be waiting for it any more.
-        self.opened.addErrback(_expected)
+        self._answer.no(error)
         self._output.stop()
         self._tellLost(reason)
         awaiting, self._awaitingEnd = self._awaitingEnd, []
@@ -405,7 +408,3 @@ class Stream:
 
     def getHost(self) -> IAddress:
         return self._carrier.host
-
-
-def _expected(failure: Failure) -> None:
-    failure.trap(PunchdError)

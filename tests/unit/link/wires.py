@@ -245,7 +245,7 @@ class Link:
         happens = True
         while happens:
             self.clock.advance(0)
-            happens = any([wire.step() for wire in self.wires])
+            happens = sum(map(Wire.step, self.wires)) > 0
             self.wires = [wire for wire in self.wires if wire.isOpen]
 
     def advance(self, seconds: float, step: float = 0.1) -> None:
