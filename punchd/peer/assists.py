@@ -12,7 +12,7 @@ from punchd.errors import PunchdError, Refused, Unreachable
 from punchd.net.held import HeldPort
 from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.values.parties import LocalAddressPolicy
-from punchd.wire.commands import Assist
+from punchd.wire.commands import Assist, Relay
 
 
 @frozen
@@ -56,19 +56,20 @@ class AssistServices:
         """
         return {place: each for place, each in self.all().items() if port.reaches(each)}
 
-    def addressOf(self, assist: Assist) -> Address:
+    def addressOf(self, service: Assist | Relay) -> Address:
         """
-        Where that one is.
+        Where that one is, or the relay, to which the same applies.
 
         @raise PunchdError: as L{all}.
         """
+        what = "a relay" if isinstance(service, Relay) else "an assist service"
         try:
-            remote = makeAddress(assist.host or self._server, assist.port)
+            remote = makeAddress(service.host or self._server, service.port)
         except ValueError:
-            raise Unreachable(f"{assist.host!r:.80} is no address of an assist service") from None
+            raise Unreachable(f"{service.host!r:.80} is no address of {what}") from None
         if remote.host != self._server and not self._policy.allowsReflexive(remote):
             raise Refused(
-                f"the server names an assist service at {showAddress(remote)}, which is no address "
-                "for us to dial"
+                f"the server names {what} at {showAddress(remote)}, which is no address for us to "
+                "dial"
             )
         return remote
