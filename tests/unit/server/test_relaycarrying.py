@@ -23,7 +23,7 @@ class Transport:
     methods may be replaced in the instance.
     """
 
-    socket: socket.socket
+    handle: socket.socket
     connected: bool = True
     isReading: bool = False
     isWriting: bool = False
@@ -31,10 +31,10 @@ class Transport:
     why: Exception | None = None
 
     def fileno(self) -> int:
-        return self.socket.fileno()
+        return self.handle.fileno()
 
     def getHandle(self) -> socket.socket:
-        return self.socket
+        return self.handle
 
     def startReading(self) -> None:
         self.isReading = True
@@ -113,7 +113,7 @@ class World:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
             self.outer.append(one)
             self.inner.append(Transport(other))
-        one, other = self.inner
+        caller, callee = self.inner
         self.carrying = Carrying(one, other, self.greeting, self.pipes, self.meter, self._finished)
 
     def _finished(self) -> None:
@@ -168,7 +168,7 @@ class World:
 
     def close(self) -> None:
         self.carrying.stop()
-        for end in (*self.outer, *(transport.socket for transport in self.inner)):
+        for end in (*self.outer, *(transport.handle for transport in self.inner)):
             end.close()
         assert self.pipes.lent == 0
         self.pipes.close()
@@ -241,8 +241,8 @@ def test_whoMayNotMoveAnythingIsNotReadEither(world: World) -> None:
 
 
 def test_aSourceThatBreaksIsItsOwnLoss(world: World) -> None:
-    world.inner[0].socket.close()
-    world.inner[0].socket = broken = socket.socket()
+    world.inner[0].handle.close()
+    world.inner[0].handle = broken = socket.socket()
     assert world.inner[0].doRead() is CONNECTION_LOST
     assert not world.inner[1].isAborted
     broken.close()
