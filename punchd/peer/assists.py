@@ -1,5 +1,5 @@
 """
-The assist services of a server, and its relay, as it names them, and as they can be used.
+The assist services of a server, as it names them, and as they can be used.
 """
 
 from __future__ import annotations
@@ -56,19 +56,20 @@ class AssistServices:
         """
         return {place: each for place, each in self.all().items() if port.reaches(each)}
 
-    def addressOf(self, named: Assist | Relay) -> Address:
+    def addressOf(self, service: Assist | Relay) -> Address:
         """
-        Where that one is.
+        Where that one is, or the relay, to which the same applies.
 
         @raise PunchdError: as L{all}.
         """
+        what = "a relay" if isinstance(service, Relay) else "an assist service"
         try:
-            remote = makeAddress(named.host or self._server, named.port)
+            remote = makeAddress(service.host or self._server, service.port)
         except ValueError:
-            raise Unreachable(f"{named.host!r:.80} is no address of a service") from None
+            raise Unreachable(f"{service.host!r:.80} is no address of {what}") from None
         if remote.host != self._server and not self._policy.allowsReflexive(remote):
             raise Refused(
-                f"the server names a service of its at {showAddress(remote)}, which is no address "
-                "for us to dial"
+                f"the server names {what} at {showAddress(remote)}, which is no address for us to "
+                "dial"
             )
         return remote

@@ -15,7 +15,7 @@ from punchd.testing.natlab import KINDS, Allocation, NatLab
 from punchd.values.nat import Filtering, Mapping
 from tests.natlab.agents import Address, Agent
 
-pytestmark = pytest.mark.natlab
+pytestmark = [pytest.mark.natlab, pytest.mark.waiting]
 
 DELAY: Final = 0.01
 SILENCE: Final = 0.3

@@ -15,6 +15,8 @@ import pytest
 from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import Host, NatLab
 
+pytestmark = pytest.mark.waiting
+
 DELAY: Final = 0.1
 """Seconds between two sites, one way: long enough for something to happen in the middle."""
 

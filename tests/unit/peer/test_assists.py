@@ -8,7 +8,7 @@ from punchd.errors import Refused, Unreachable
 from punchd.peer.assists import AssistServices
 from punchd.values.addresses import makeAddress
 from punchd.values.parties import LocalAddressPolicy
-from punchd.wire.commands import Assist
+from punchd.wire.commands import Assist, Relay
 
 
 def services(server: str, observed: str, *named: Assist) -> AssistServices:
@@ -29,16 +29,19 @@ def services(server: str, observed: str, *named: Assist) -> AssistServices:
         ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
     ],
 )
-def test_assistServicesOfTheServerAreAsked(server: str, observed: str, host: str | None) -> None:
-    assert services(server, observed).addressOf(Assist(host, 7762)) == makeAddress(
-        host or server, 7762
-    )
+@pytest.mark.parametrize("kind", [Assist, Relay])
+def test_servicesOfTheServerAreDialled(
+    server: str, observed: str, host: str | None, kind: type[Assist | Relay]
+) -> None:
+    found = services(server, observed).addressOf(kind(host, 7762))
+    assert found == makeAddress(host or server, 7762)
 
 
+@pytest.mark.parametrize("kind", [Assist, Relay])
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "169.254.1.1", "224.0.0.1", "::1"])
-def test_anAssistServiceThatIsNotForUsToDialIsNotAsked(host: str) -> None:
+def test_aServiceThatIsNotForUsToDialIsNotDialled(host: str, kind: type[Assist | Relay]) -> None:
     with pytest.raises(Refused):
-        services("203.0.113.1", "198.51.100.1").addressOf(Assist(host, 7762))
+        services("203.0.113.1", "198.51.100.1").addressOf(kind(host, 7762))
 
 
 @pytest.mark.parametrize("host", ["assist.example.org", "\x1b[2J", "1.2.3"])

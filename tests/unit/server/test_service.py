@@ -33,7 +33,7 @@ from punchd.server.service import (
     registryFor,
 )
 from punchd.values.addresses import Address
-from punchd.wire.commands import Assist
+from punchd.wire.commands import Assist, Relay
 from tests.unit.server.pretending import Watcher, public
 
 
@@ -198,6 +198,35 @@ def test_assistServicesOfAnAddressOfTheirOwnAreToldWithIt(
     server = world.make()
     start(server)
     assert server._exchange.assists == [told]
+    resultOf(server.stopService())
+
+
+@pytest.mark.parametrize(
+    ("relay", "told"),
+    [
+        (None, []),
+        (IPv4Address("TCP", "0.0.0.0", 7764), [Relay(None, 7764)]),
+        (IPv4Address("TCP", "192.0.2.2", 443), [Relay("192.0.2.2", 443)]),
+    ],
+)
+def test_peersAreToldWhereTheRelayIs(
+    world: World, relay: IAddress | None, told: list[Relay]
+) -> None:
+    endpoint = None if relay is None else Endpoint(relay)
+    server = world.make(relayEndpoint=endpoint)
+    start(server)
+    assert server._exchange.relays == told
+    assert (server._introductions.relay is None) is (relay is None)
+    resultOf(server.stopService())
+    assert endpoint is None or not (endpoint.port and endpoint.port.isOpen)
+
+
+def test_aRelayWhosePortIsTakenSaysSo(world: World) -> None:
+    server = world.make(relayEndpoint=taken())
+    server.startService()
+    failure = resultOf(server.whenListening())
+    assert failure.check(ConfigurationError)
+    assert "choose another one with --relay" in failure.getErrorMessage()
     resultOf(server.stopService())
 
 

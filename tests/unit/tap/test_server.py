@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from twisted.python.usage import UsageError
 
+from punchd.server.relaylimits import Bound, RelayLimits
 from punchd.tap.server import Options
 
 
@@ -36,6 +37,57 @@ def test_theDefaultsAreThoseOfTheManual(monkeypatch: pytest.MonkeyPatch) -> None
     assert options.many["assist"] == ["tcp:7762", "tcp:7763"]
     assert options.many["host"] == ["box.example"]
     assert options["registry"] is None
+    assert options["relay"] == "tcp:7764"
+    assert options.relayLimits == RelayLimits()
+
+
+@pytest.mark.parametrize(
+    ("option", "bound"),
+    [
+        ("20", Bound(20, 4000)),
+        ("20/off", Bound(20, None)),
+        ("off", Bound(None, 4000)),
+        ("2K/1m", Bound(2000, 1_000_000)),
+        ("1G/3T", Bound(10**9, 3 * 10**12)),
+    ],
+)
+def test_aLimitIsForOnePeerAndForAll(option: str, bound: Bound) -> None:
+    limits = parse(f"--relay-paths={option}").relayLimits
+    assert limits == RelayLimits(paths=bound)
+
+
+def test_theRelaysLimitsMayStandInTheFile(tmp_path: Path) -> None:
+    file = tmp_path / "punchd.toml"
+    file.write_text('relay-rate = "2M/50M"\nrelay-time = 3600\nrelay-bytes = "off/off"\n', "utf-8")
+    limits = parse("--config", str(file)).relayLimits
+    assert limits.rate == Bound(2_000_000, 50_000_000)
+    assert limits.bytes == Bound(None, None)
+    assert limits.seconds == 3600
+
+
+def test_aZoneIsServedAtTheUsualPorts() -> None:
+    options = parse("--zone", "Peers.Example.org.")
+    assert options["zone"] == "peers.example.org"
+    assert options.many["dns"] == ["udp:53", "tcp:53"]
+    assert (options.ttl, options.keep) == (30, 0)
+    options = parse("--zone=a.b", "--dns=udp:1", "--dns=tcp:2", "--dns-ttl=1", "--dns-keep=60")
+    assert options.many["dns"] == ["udp:1", "tcp:2"]
+    assert (options.ttl, options.keep) == (1, 60)
+    assert parse().many["dns"] == []
+
+
+def test_theDNSNeedsAZone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--dns needs --zone NAME" in refused(capsys, "--dns=udp:53")
+
+
+def test_aZoneIsANameOfTheDNS(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'a_b' cannot be a zone in the DNS" in refused(capsys, "--zone=a_b.example")
+
+
+@pytest.mark.parametrize("seconds", ["-1", "x", "", "604801", "1e3"])
+@pytest.mark.parametrize("option", ["--dns-ttl", "--dns-keep"])
+def test_secondsAreANumber(capsys: pytest.CaptureFixture[str], option: str, seconds: str) -> None:
+    assert f"{option} takes seconds" in refused(capsys, f"{option}={seconds}")
 
 
 def test_hostsAndAssistsMayBeRepeated() -> None:
@@ -54,6 +106,11 @@ def test_hostsAndAssistsMayBeRepeated() -> None:
         ("--certificate", "cert.pem"),
         ("--private-key", "key.pem"),
         ("--config", "/nonexistent/punchd.toml"),
+        ("--relay-paths", "0"),
+        ("--relay-rate", "fast"),
+        ("--relay-bytes", "1G/"),
+        ("--relay-bytes", "1/2/3"),
+        ("--relay-time", "-1"),
     ],
 )
 def test_mistakesAreOneLineAndStatus2(
