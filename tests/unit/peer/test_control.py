@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -100,9 +100,9 @@ class Asking:
 
     def __init__(self, folder: Path | None, describe: Any = None) -> None:
         self.clock = Clock()
-        self.opener: Any = Reaching()
+        self.opener = cast(Any, Reaching())
         self.exposer = Exposer()
-        self.links: Any = KnownLinks()
+        self.links = cast(Any, KnownLinks())
         self.changes = 0
         self.pins: Any = None
         if folder is not None:
