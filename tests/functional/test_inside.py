@@ -220,7 +220,8 @@ async def test_theLinksTellOfThePathOnBothSides(inside: Inside) -> None:
 @ensureDeferred
 async def test_eachStrategyFindsThePathAlone(inside: Inside, strategy: str) -> None:
     alice, bob = await inside.pair(order=[strategy])
-    await alice.opener.reach("bob", again=False)
+    link = await alice.opener.reach("bob", again=False)
+    await link.session.measure()
     for peer, other in ((alice, "bob"), (bob, "alice")):
         assert peer.describe()["links"][other]["strategy"] == strategy
 
