@@ -46,7 +46,8 @@ def test_whatWasOpenedBeforeTheFirstPathGoesOutOnIt() -> None:
     user = User()
     theirs.agree()
     theirs.carry(user)
-    assert (service, user.received) == ("ssh", b"early")
+    assert service == "ssh"
+    assert user.received == b"early"
     link.end()
 
 
@@ -256,9 +257,8 @@ def test_withoutAPathTheLinkSurvivesForAWhile() -> None:
     over: list[str] = []
     link.alice.whenOver().addCallback(over.append)
     link.advance(99, 1)
-    assert not link.alice.isOver
+    assert over == []
     link.advance(2, 1)
-    assert link.alice.isOver
     assert over == ["no path for 100 s"]
     assert myUser.lost is not None
     assert myUser.lost.check(ConnectionLost)
