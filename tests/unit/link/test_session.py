@@ -17,7 +17,8 @@ from punchd.link.path import LEAVING, Path
 from punchd.link.paths import JOINING
 from punchd.link.receipts import ACKNOWLEDGE, ACKNOWLEDGING
 from punchd.wire.frames import FrameReader, Join, Kind, packPosition
-from tests.unit.link.wires import ALICE, BOB, LINK, End, Link, User, errorOf
+from tests.unit.link.pairs import User
+from tests.unit.link.wires import ALICE, BOB, LINK, End, Link, errorOf
 
 DATA = bytes(range(256)) * 2000
 

@@ -31,7 +31,8 @@ from punchd.wire.frames import (
     packPosition,
     unpackEnd,
 )
-from tests.unit.link.wires import ALICE, LINK, End, Owner, User
+from tests.unit.link.pairs import User
+from tests.unit.link.wires import ALICE, LINK, End, Owner
 
 LIMITS = Limits(
     unacknowledged=200_000,
