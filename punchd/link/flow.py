@@ -24,6 +24,10 @@ SURVIVAL = 600.0
 #: The most that a window may grant beyond what was sent: more is a mistake.
 ABSURD = 1024 * _MiB
 
+# Which part of what is left a window may take: when its stream opens, and may remain idle, and when
+# it was fast.
+_OPENING, _GROWING = 16, 2
+
 #: Seconds that a round trip is taken for at least: where it is shorter, the processes at both ends
 #: take longer than the network.
 _SHORTEST = 0.005
@@ -68,12 +72,12 @@ class Budget:
         """
         return cls(limits.buffered - limits.streams * EARLY)
 
-    def take(self, wanted: int) -> bool:
+    def take(self, wanted: int, share: int) -> bool:
         """
-        Take C{wanted} bytes; but nobody may take more than half of what is left, so that there is
-        something for the next one.
+        Take C{wanted} bytes, unless that is more than one of C{share} parts of what is left: so
+        there is always something for the next one.
         """
-        if wanted > self._left // 2:
+        if wanted * share > self._left:
             return False
         self._left -= wanted
         return True
@@ -110,7 +114,7 @@ class Window:
 
         @return: the window's size.
         """
-        self._grow(self._limits.firstWindow)
+        self._grow(self._limits.firstWindow, _OPENING)
         self.granted = self.consumed + self.size
         self._since = now
         return self.granted
@@ -144,14 +148,14 @@ class Window:
         if self.consumed - self._mark >= self.size:
             trip = _UNKNOWN if roundTrip is None else max(roundTrip, _SHORTEST)
             if now - self._since <= 2 * trip:
-                self._grow(min(2 * self.size, self._limits.mostWindow))
+                self._grow(min(2 * self.size, self._limits.mostWindow), _GROWING)
             self._mark = self.consumed
             self._since = now
         self.granted = self.consumed + self.size
         return self.granted
 
-    def _grow(self, size: int) -> None:
-        if size > self.size and self._budget.take(size - self.size):
+    def _grow(self, size: int, share: int) -> None:
+        if size > self.size and self._budget.take(size - self.size, share):
             self.size = size
 
     def close(self) -> None:

@@ -15,16 +15,20 @@ from punchd.errors import PunchdError
 from punchd.identity.certificates import selfSigned
 from punchd.identity.keys import Identity
 from punchd.identity.tls import makeContext
+from punchd.link.path import Path
 from punchd.link.punched import PunchedConnection
+from punchd.link.session import Session
 from punchd.link.stream import Stream
 from punchd.link.tickets import Ticket
 from punchd.values.outcomes import Way
+from punchd.wire.frames import Join
 from punchd.wire.preamble import Side
 from punchd.wire.versions import LINK_ALPN
 from tests.unit.identity.making import makeIdentity
 from tests.unit.net.memory import HERE, THERE, Pair
 
 SESSION = b"s" * 16
+LINK = b"l" * 16
 
 ALICE = makeIdentity()
 BOB = makeIdentity()
@@ -73,28 +77,39 @@ class User(Protocol):
         self.lost: Failure | None = None
 
     def dataReceived(self, data: bytes) -> None:
+        assert not self.inputEnded
+        assert self.lost is None
         self.received += data
 
     def readConnectionLost(self) -> None:
+        assert not self.inputEnded
         self.inputEnded = True
 
     def writeConnectionLost(self) -> None:
         self.outputEnded = True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        assert self.lost is None
         self.lost = reason
 
 
 @define
-class Asked:
+class Owner:
     """
-    Remembers who asked the callee for what.
+    Has a session, and remembers who asked for what.
     """
 
-    services: list[str] = field(factory=list)
+    asks: list[Stream] = field(factory=list)
 
-    def __call__(self, stream: Stream, service: str) -> None:
-        self.services.append(service)
+    @property
+    def services(self) -> list[str]:
+        return [stream.service for stream in self.asks]
+
+    def asked(self, stream: Stream, service: str) -> None:
+        self.asks.append(stream)
+
+    def pathChanged(self, session: Session) -> None:
+        pass
 
 
 class Sides:
@@ -131,8 +146,7 @@ class Sides:
         self.caller, self.callee = self.dialled, self.accepted
         if not callerDials:
             self.caller, self.callee = self.callee, self.caller
-        self.asked = Asked()
-        self.callee.stream.onAsked = self.asked
+        self.callee.path.onJoin = self._joined
         self.settled: list[Side] = []
         self.errors: dict[Side, PunchdError] = {}
         for side, connection in ((Side.CALLER, self.caller), (Side.CALLEE, self.callee)):
@@ -152,6 +166,9 @@ class Sides:
     def flush(self) -> None:
         self.wire.flush()
 
+    def _joined(self, path: Path, join: Join) -> None:
+        path.decline("nobody expects a link here")
+
     def end(self) -> None:
         """
         Break the connection, and expect that nothing is left to be done.
@@ -161,17 +178,57 @@ class Sides:
         assert self.clock.getDelayedCalls() == []
 
 
-class Streaming(Sides):
+class Linked(Sides):
     """
-    A stream that was asked for and agreed on, with a user at each end.
+    A caller and a callee whose sessions have joined over a connection.
+
+    @ivar callerSession: the initiator's; C{calleeSession}: the other one's.
     """
 
     def __init__(self, callerDials: bool = True) -> None:
         super().__init__(callerDials)
-        self.callerUser, self.calleeUser = User(), User()
-        self.caller.stream.elect("ssh")
+        self.callerOwner, self.calleeOwner = Owner(), Owner()
+        self.callerSession = Session(self.clock, LINK, True, BOB.peerID, self.callerOwner)
+        self.calleeSession = Session(self.clock, LINK, False, ALICE.peerID, self.calleeOwner)
+        self.problems: list[object] = []
+        self.callerSession.join(self.caller.path).addErrback(
+            lambda failure: self.problems.append(failure.value)
+        )
         self.flush()
-        self.callee.stream.agree()
-        self.callee.stream.carry(self.calleeUser)
-        self.caller.stream.carry(self.callerUser)
+
+    def _joined(self, path: Path, join: Join) -> None:
+        self.calleeSession.joined(path, join)
+
+    def flush(self) -> None:
+        super().flush()
+        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            self.clock.advance(0)
+            super().flush()
+
+    def end(self) -> None:
+        """
+        End the sessions, then the connection, and expect that nothing is left to be done.
+        """
+        self.callerSession.abort("done")
+        self.flush()
+        self.calleeSession.abort("done")
+        super().end()
+
+
+class Streaming(Linked):
+    """
+    A stream that was asked for and agreed on, with a user at each end.
+
+    @ivar opened: the caller's end; C{answered}: the callee's.
+    """
+
+    def __init__(self, callerDials: bool = True, service: str = "ssh") -> None:
+        super().__init__(callerDials)
+        self.callerUser, self.calleeUser = User(), User()
+        self.opened = self.callerSession.openStream(service)
+        self.flush()
+        [self.answered] = self.calleeOwner.asks
+        self.answered.agree()
+        self.answered.carry(self.calleeUser)
+        self.opened.carry(self.callerUser)
         self.flush()

@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from punchd.link.flow import EARLY, Limits
 from punchd.link.pump import SLACK
 from punchd.link.stream import Stream
-from tests.unit.link.wires import Link, User
+from tests.unit.link.pairs import User
+from tests.unit.link.wires import Link
 
 LIMITS = Limits(
     unacknowledged=100_000,

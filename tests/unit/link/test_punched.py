@@ -19,11 +19,11 @@ from punchd.errors import (
 )
 from punchd.identity.certificates import selfSigned
 from punchd.identity.tls import makeContext
-from punchd.link.punched import DEADLINE, PunchedConnection
+from punchd.link.punched import DEADLINE, NOT_SENT, USER_TIMEOUT, PunchedConnection
 from punchd.link.tickets import Ticket
 from punchd.values.outcomes import Way
 from punchd.wire.preamble import PREAMBLE_LENGTH, Preamble, Side
-from punchd.wire.versions import MASTER_ALPN
+from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
 from tests.unit.identity.making import makeIdentity
 from tests.unit.link.pairs import ALICE, BOB, SESSION, Sides, makeTicket
 from tests.unit.net.memory import HERE, THERE, MemoryTransport, lost
@@ -71,7 +71,7 @@ def test_anyChunkingSettles(acceptedKnowsTicket: bool) -> None:
 @BOTH_WAYS
 def test_aKeyThatWasNotExpectedIsNotTrusted(callerDials: bool) -> None:
     mallory = makeIdentity()
-    context = makeContext(selfSigned(mallory), b"punchd-link/1")
+    context = makeContext(selfSigned(mallory), LINK_ALPN)
     sides = Sides(callerDials, callee=makeTicket(Side.CALLEE, mallory, ALICE, context=context))
     error = sides.errors[Side.CALLER]
     assert isinstance(error, NotTrusted)
@@ -82,7 +82,7 @@ def test_aKeyThatWasNotExpectedIsNotTrusted(callerDials: bool) -> None:
 @BOTH_WAYS
 def test_theCalleeToldAnotherCallerDoesNotSettle(callerDials: bool) -> None:
     mallory = makeIdentity()
-    context = makeContext(selfSigned(mallory), b"punchd-link/1")
+    context = makeContext(selfSigned(mallory), LINK_ALPN)
     sides = Sides(callerDials, caller=makeTicket(Side.CALLER, mallory, BOB, context=context))
     assert isinstance(sides.errors[Side.CALLEE], NotTrusted)
     assert "alice has key" in str(sides.errors[Side.CALLEE])
@@ -90,7 +90,7 @@ def test_theCalleeToldAnotherCallerDoesNotSettle(callerDials: bool) -> None:
 
 def test_whoWasNotTrustedIsDisconnected() -> None:
     mallory = makeIdentity()
-    context = makeContext(selfSigned(mallory), b"punchd-link/1")
+    context = makeContext(selfSigned(mallory), LINK_ALPN)
     sides = Sides(caller=makeTicket(Side.CALLER, mallory, BOB, context=context))
     assert not sides.wire.isOpen
     assert sides.clock.getDelayedCalls() == []
@@ -247,7 +247,15 @@ def test_whoAsksLateHearsTheError() -> None:
 def test_idleConnectionsAreKeptAlive() -> None:
     stranger = Stranger()
     names = {option[1] for option in stranger.transport.options}
-    assert names == {socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT}
+    assert names >= {socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has these options")
+def test_whatIsInFlightIsNotWaitedForLong() -> None:
+    stranger = Stranger()
+    options = {option[1]: option[2] for option in stranger.transport.options}
+    assert options[socket.TCP_USER_TIMEOUT] == USER_TIMEOUT
+    assert options[socket.TCP_NOTSENT_LOWAT] == NOT_SENT
 
 
 def test_theCallerSendsItsTLSGreetingWithThePreamble() -> None:

@@ -8,11 +8,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from punchd.errors import PunchdError
 from punchd.link.flow import Limits
@@ -22,6 +19,7 @@ from punchd.link.stream import Stream
 from punchd.values.peers import PeerID
 from punchd.wire.frames import Join
 from punchd.wire.versions import LINK_ALPN
+from tests.unit.link.pairs import User
 
 ALICE = PeerID(b"a" * 32)
 BOB = PeerID(b"b" * 32)
@@ -161,37 +159,6 @@ class Owner:
 
     def pathChanged(self, session: Session) -> None:
         self.paths.append(session.path)
-
-
-@implementer(IHalfCloseableProtocol)
-class User(Protocol):
-    """
-    Whoever has a stream, and remembers what came.
-    """
-
-    transport: Any
-
-    def __init__(self) -> None:
-        self.received = bytearray()
-        self.inputEnded = False
-        self.outputEnded = False
-        self.lost: Failure | None = None
-
-    def dataReceived(self, data: bytes) -> None:
-        assert self.lost is None
-        assert not self.inputEnded
-        self.received += data
-
-    def readConnectionLost(self) -> None:
-        assert not self.inputEnded
-        self.inputEnded = True
-
-    def writeConnectionLost(self) -> None:
-        self.outputEnded = True
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        assert self.lost is None
-        self.lost = reason
 
 
 class Link:
