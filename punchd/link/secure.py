@@ -33,12 +33,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.identity.tls import ConnectionCreator
+from punchd.net.reading import readLargely
 
 #: Bytes before a record's content, of which the last two are its length, and the most that may be
 #: in it: plaintext, and what encryption adds (RFC 8446, 5.1 and 5.2).
 RECORD_HEAD = 5
 MOST_PLAINTEXT = 1 << 14
 MOST_CIPHERTEXT = MOST_PLAINTEXT + 256
+
+#: A memory buffer of OpenSSL's that must grow grows to 4/3 of what it will hold, and stays so. One
+#: that holds this much of a record first has then room for all of it (22 bytes are not plaintext
+#: with the usual ciphers), and not for a third more: 11 KiB less for each connection.
+FIRST_ROOM = 3 * -(-(MOST_PLAINTEXT + 22) // 4)
 
 #: More than OpenSSL says at once of its own accord: the messages of a handshake with our one
 #: certificate have 2 KiB, an alert has 24 bytes.
@@ -81,6 +87,8 @@ class SecureConnection(Protocol):
         # What came while paused, and who will take it.
         self._held = b""
         self._taking: IDelayedCall | None = None
+        # The most plaintext of the next record.
+        self._most = FIRST_ROOM - 22
         # What was written before the handshake was done.
         self._early: list[bytes] = []
         self._producer: tuple[Any, bool] | None = None
@@ -127,6 +135,7 @@ class SecureConnection(Protocol):
                     producer.resumeProducing()
             elif self.disconnecting:
                 self._close()
+            readLargely(self.transport, self.dataReceived)
             # Last: it may change all that was looked at here.
             if IHandshakeListener.providedBy(self._protocol):
                 self._protocol.handshakeCompleted()
@@ -176,7 +185,7 @@ class SecureConnection(Protocol):
             if known:
                 self._tls.bio_write(self._head)
                 self._head = b""
-        piece = data[: self._lacking]
+        piece = data[: min(self._lacking, FIRST_ROOM)]
         self._tls.bio_write(piece)
         self._lacking -= len(piece)
         return len(piece)
@@ -250,11 +259,14 @@ class SecureConnection(Protocol):
         plaintext = memoryview(data)
         records: list[bytes] = []
         try:
-            for at in range(0, len(plaintext), MOST_PLAINTEXT):
-                piece = plaintext[at : at + MOST_PLAINTEXT]
+            while plaintext:
+                piece = plaintext[: self._most]
+                plaintext = plaintext[self._most :]
                 self._tls.send(piece)
                 # All that there is: nothing of it stays for the next one.
                 records.append(self._tls.bio_read(RECORD_HEAD + MOST_CIPHERTEXT))
+                if len(piece) == self._most:
+                    self._most = MOST_PLAINTEXT
         except SSL.Error:
             self._break()
         self.transport.writeSequence(records)

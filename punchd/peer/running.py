@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -151,7 +151,10 @@ class RunningPeer:
 
     async def _connected(self, question: dict[str, str]) -> _Asking:
         try:
-            asking: _Asking = await connectProtocol(self._endpoint(), _Asking(question))
+            factory: Any = Factory.forProtocol(lambda: _Asking(question))
+            # Otherwise each question is announced in the program's log.
+            factory.noisy = False
+            asking = cast(_Asking, await self._endpoint().connect(factory))
         except ConnectingCancelledError:
             raise CancelledError from None
         except ConnectError as error:

@@ -13,15 +13,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from punchd.errors import ProtocolViolation, PunchdError, Refused, Unreachable
+from punchd.errors import ConfigurationError, ProtocolViolation, PunchdError, Refused, Unreachable
 from punchd.interfaces import IObserver, IRegistry
 from punchd.server.dialling import Dialling
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints
+from punchd.server.naming.zone import Zone
 from punchd.server.observations import Observations
 from punchd.server.sessions import Line, Population, Session, kept
 from punchd.values.addresses import Address, isGlobalIPv6, showAddress
 from punchd.values.happenings import Happening
+from punchd.values.naming import Listing, checkedLabel
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerID
 from punchd.wire.commands import (
@@ -39,6 +41,7 @@ from punchd.wire.commands import (
     Update,
     offerFrom,
 )
+from punchd.wire.listing import listingFrom
 from punchd.wire.versions import commonMasterVersion
 
 #: Seconds from the accepted connection to the answered Hello, TLS included.
@@ -52,6 +55,7 @@ class Exchange:
 
     @ivar assists: where the assist services listen; the server fills it in when it knows.
     @ivar relays: where the relay does, if there is one; likewise.
+    @ivar zone: where peers have names in the DNS, if anywhere.
     """
 
     clock: IReactorTime
@@ -64,6 +68,7 @@ class Exchange:
     dialling: Dialling
     assists: list[Assist] = field(factory=list)
     relays: list[Relay] = field(factory=list)
+    zone: Zone | None = None
 
     def note(self, step: str) -> None:
         """
@@ -152,17 +157,23 @@ class Conversation(amp.CommandLocator):
         oldest: int,
         name: str,
         accepts: frozenset[PeerID],
-        **offer: Any,
+        **said: Any,
     ) -> Deferred[dict[str, Any]]:
-        return Deferred.fromCoroutine(
-            self._logIn(commonMasterVersion(version, oldest), name, accepts, offerFrom(offer))
-        )
+        version = commonMasterVersion(version, oldest)
+        listing = listingFrom(said)
+        return Deferred.fromCoroutine(self._logIn(version, name, accepts, offerFrom(said), listing))
 
     async def _logIn(
-        self, version: int, name: str, accepts: frozenset[PeerID], offer: Offer
+        self,
+        version: int,
+        name: str,
+        accepts: frozenset[PeerID],
+        offer: Offer,
+        listing: Listing,
     ) -> dict[str, Any]:
         if self.stage is not Stage.STRANGER or self.peerID is None:
             raise ProtocolViolation(f"hello from a peer that {self.stage.value}")
+        self._checkListing(name, listing)
         self.stage, self.name = Stage.CLAIMING, name
         try:
             await self.exchange.registry.claim(name, self.peerID)
@@ -174,16 +185,37 @@ class Conversation(amp.CommandLocator):
             raise
         if self.stage is not Stage.CLAIMING:
             raise Unreachable("the connection has ended meanwhile")
-        self._register(self.peerID, name, accepts, offer)
+        self._register(self.peerID, name, accepts, offer, listing)
+        zone = self.exchange.zone
         return {
             "version": version,
             "observed": self.observed,
             "assists": self.exchange.assists,
             "relay": next(iter(self.exchange.relays), None),
+            "zone": None if zone is None else zone.name,
         }
 
+    def _checkListing(self, name: str, listing: Listing) -> None:
+        """
+        @raise Refused: when a peer that wants its name in the DNS cannot have it there.
+        """
+        zone = self.exchange.zone
+        if zone is None or not listing.hasAddress:
+            return
+        try:
+            checkedLabel(name)
+        except ConfigurationError as error:
+            raise Refused(str(error)) from None
+        if zone.isReserved(name):
+            raise Refused(f"the name {zone.server} is the server's own: choose another --name")
+
     def _register(
-        self, peerID: PeerID, name: str, accepts: frozenset[PeerID], offer: Offer
+        self,
+        peerID: PeerID,
+        name: str,
+        accepts: frozenset[PeerID],
+        offer: Offer,
+        listing: Listing,
     ) -> None:
         clock = self.exchange.clock
         self.stage = Stage.REGISTERED
@@ -195,6 +227,7 @@ class Conversation(amp.CommandLocator):
             kept(offer, self.observed),
             accepts,
             clock.seconds(),
+            listing=listing,
         )
         self.line.loggedIn()
         replaced = self.exchange.population.arrive(self.session)
@@ -209,11 +242,13 @@ class Conversation(amp.CommandLocator):
 
     @Update.responder
     def _update(
-        self, accepts: frozenset[PeerID], ipv6token: bytes | None, **offer: Any
+        self, accepts: frozenset[PeerID], ipv6token: bytes | None, **said: Any
     ) -> dict[str, Any]:
-        session = self._registered()
-        session.offer = self._offered(session, offer, ipv6token)
+        session, listing = self._registered(), listingFrom(said)
+        self._checkListing(session.name, listing)
+        session.offer = self._offered(session, said, ipv6token)
         session.ipv6token = ipv6token
+        session.listing = listing
         session.accepts = accepts
         return {}
 

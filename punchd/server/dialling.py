@@ -26,6 +26,7 @@ from punchd.server.sessions import Session
 from punchd.values.addresses import Address, Scope, makeAddress, scopeOf
 from punchd.values.probes import Answer, Finding
 from punchd.wire.commands import MOST_MAPPED
+from punchd.wire.listing import MOST_PUBLISHED
 from punchd.wire.proving import NONCE_LENGTH, SEAL_LENGTH, Challenge
 
 #: Times that a peer may have itself dialled, per second and at once: a peer that has just come
@@ -120,8 +121,11 @@ class Dialling:
 
         def proven(isProven: bool) -> bool:
             others = session.proven - {remote}
-            if len(others) >= MOST_MAPPED:
-                others = others & frozenset(session.offer.mapped)
+            if len(others) >= MOST_MAPPED + MOST_PUBLISHED:
+                ports = {port for _, port in session.listing.services}
+                others = frozenset(
+                    one for one in others if one in session.offer.mapped or one.port in ports
+                )
             session.proven = others | {remote} if isProven else others
             return isProven
 

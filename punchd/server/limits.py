@@ -36,6 +36,41 @@ def networkOf(address: Address) -> str:
 
 
 @define(eq=False)
+class Networks:
+    """
+    How often something may happen for each network, of as many as are remembered.
+    """
+
+    _clock: IReactorTime
+    rate: float
+    burst: float
+    most: int = _MOST_NETWORKS
+    _allowances: dict[str, Allowance] = field(factory=dict, init=False)
+
+    def take(self, network: str) -> bool:
+        """
+        Use the allowance of C{network} once, if there is any left.
+        """
+        allowance = self._allowances.get(network)
+        if allowance is None:
+            if len(self._allowances) >= self.most:
+                del self._allowances[next(iter(self._allowances))]
+            allowance = self._allowances[network] = Allowance(self._clock, self.rate, self.burst)
+        return allowance.take()
+
+    def forget(self) -> None:
+        """
+        Let go of networks for which nothing happened lately.
+        """
+        idle = [network for network, allowance in self._allowances.items() if allowance.isFull]
+        for network in idle:
+            del self._allowances[network]
+
+    def __len__(self) -> int:
+        return len(self._allowances)
+
+
+@define(eq=False)
 class Strangers:
     """
     The connections of one server that have not said who they are. Made and kept by the server.
@@ -48,7 +83,10 @@ class Strangers:
     burst: float = ACCEPTS_AT_ONCE
     _total: int = field(default=0, init=False)
     _here: dict[str, int] = field(factory=dict, init=False)
-    _allowances: dict[str, Allowance] = field(factory=dict, init=False)
+    _arrivals: Networks = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._arrivals = Networks(self._clock, self.rate, self.burst)
 
     def admit(self, address: Address) -> str | None:
         """
@@ -57,12 +95,7 @@ class Strangers:
         @return: why it is not admitted, and not counted; C{None} if it is.
         """
         network = networkOf(address)
-        allowance = self._allowances.get(network)
-        if allowance is None:
-            if len(self._allowances) >= _MOST_NETWORKS:
-                del self._allowances[next(iter(self._allowances))]
-            allowance = self._allowances[network] = Allowance(self._clock, self.rate, self.burst)
-        if not allowance.take():
+        if not self._arrivals.take(network):
             return "too many connections a second"
         if self._here.get(network, 0) >= self.mostPerNetwork:
             return "too many connections that have not said who they are"
@@ -88,9 +121,7 @@ class Strangers:
         """
         Let go of networks from which nothing came lately.
         """
-        idle = [network for network, allowance in self._allowances.items() if allowance.isFull]
-        for network in idle:
-            del self._allowances[network]
+        self._arrivals.forget()
 
 
 @define(eq=False)

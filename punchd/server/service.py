@@ -34,6 +34,8 @@ from punchd.server.gate import Gate
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints, Strangers
 from punchd.server.master import MasterGate
+from punchd.server.naming.serving import NamingGate
+from punchd.server.naming.starting import Naming
 from punchd.server.observations import Observations
 from punchd.server.relay import RelayGate
 from punchd.server.relaylimits import Accounts, RelayLimits
@@ -115,6 +117,7 @@ class PunchdServer(Service):
         registry: IRegistry,
         relayEndpoint: IStreamServerEndpoint | None = None,
         relayLimits: RelayLimits | None = None,
+        naming: Naming | None = None,
         credentials: Credentials | None = None,
         observer: IObserver | None = None,
         makeStrangers: Callable[[IReactorTime], Strangers] = Strangers,
@@ -124,6 +127,7 @@ class PunchdServer(Service):
         """
         @param hosts: the names and addresses under which peers find the server, the best first.
         @param relayEndpoint: where the relay listens; by default, there is none.
+        @param naming: where peers have names in the DNS; by default, nowhere.
         @param credentials: by default, they are made from the key in C{folder}.
         @param observer: by default, happenings go to the log.
         @param makeStrangers: what each service lets strangers do.
@@ -146,6 +150,16 @@ class PunchdServer(Service):
         self._introductions = Introductions(clock, entropy, population, watching, tokens)
         self._observations = Observations(clock, entropy)
         self._dialling = Dialling(reactor, entropy, Prober(reactor), isProvable)
+        self._naming = naming
+        self._names: NamingGate | None = None
+        if naming is not None:
+            self._names = naming.makeGate(
+                clock=clock,
+                entropy=entropy,
+                population=population,
+                complaints=self._complaints,
+                hosts=self._hosts,
+            )
         self._exchange = Exchange(
             clock,
             registry,
@@ -155,6 +169,7 @@ class PunchdServer(Service):
             self._introductions,
             self._observations,
             self._dialling,
+            zone=None if self._names is None else self._names.zone,
         )
         self._strangers = tuple(makeStrangers(clock) for _ in range(3))
         self._master = MasterGate(
@@ -171,6 +186,8 @@ class PunchdServer(Service):
             complaints=self._complaints,
         )
         self._gates: list[Gate] = [self._master, self._assist]
+        if self._names is not None:
+            self._gates.append(self._names)
         self._pipes = Pipes()
         self._relay: RelayGate | None = None
         if tokens is not None:
@@ -248,6 +265,10 @@ class PunchdServer(Service):
             port = await self._take("--relay", self._relayEndpoint, self._relay)
             place = assistsAt(_addressOf("--relay", port), master, self._hosts)[0]
             self._exchange.relays.append(Relay(place.host, place.port))
+        if self._naming is not None and self._names is not None:
+            for endpoint in self._naming.endpoints:
+                await self._take("--dns", endpoint, self._names)
+            self._log.info("{line}", line=self._names.zone.line())
         self.joinAddress = JoinAddress(self._hosts[0], master.port, self.identity.peerID)
         self._folder.write(JOIN_FILE, f"{self.joinAddress}\n".encode("ascii"))
         self._log.info("peers join with --server {address}", address=str(self.joinAddress))

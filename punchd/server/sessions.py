@@ -12,6 +12,7 @@ from twisted.protocols import amp
 
 from punchd.net.pacing import Allowance
 from punchd.values.addresses import Address, Scope, scopeOf
+from punchd.values.naming import UNLISTED, Listing
 from punchd.values.parties import Offer, isShareableHost
 from punchd.values.peers import PeerID
 
@@ -65,6 +66,7 @@ class Session:
     @ivar proven: where the server has dialled the peer beside C{observed}, and found it.
     @ivar ipv6token: what its offer's IPv6 candidate was named by. The address is kept with the
         offer, as observations are forgotten while the session lives.
+    @ivar listing: what of it shall be in the DNS.
     @ivar introducing: how often it may ask for introductions; C{None} until it does.
     @ivar dialBacks: how often it may have itself dialled; C{None} until it does.
     @ivar calls: how often each peer that it accepts may be introduced to it.
@@ -79,6 +81,7 @@ class Session:
     heardAt: float
     proven: frozenset[Address] = frozenset()
     ipv6token: bytes | None = None
+    listing: Listing = UNLISTED
     introducing: Allowance | None = None
     dialBacks: Allowance | None = None
     calls: dict[PeerID, Allowance] = field(factory=dict)
@@ -128,12 +131,31 @@ class Session:
             self._pingedAt = None
 
 
+class Watcher(Protocol):
+    """
+    Who wants to know who comes and goes.
+    """
+
+    def arrived(self, session: Session) -> None:
+        """
+        A peer has logged in.
+        """
+
+    def left(self, session: Session) -> None:
+        """
+        It is gone, or another session of the same key is about to arrive.
+        """
+
+
 @define(eq=False)
 class Population:
     """
     Who is logged in: one session for each key.
+
+    @ivar watchers: to be told.
     """
 
+    watchers: list[Watcher] = field(factory=list)
     _sessions: dict[PeerID, Session] = field(factory=dict, init=False)
 
     def arrive(self, session: Session) -> Session | None:
@@ -141,7 +163,11 @@ class Population:
         @return: the session of the same key that this one replaces.
         """
         replaced = self._sessions.get(session.peerID)
+        if replaced is not None:
+            self.leave(replaced)
         self._sessions[session.peerID] = session
+        for watcher in self.watchers:
+            watcher.arrived(session)
         return replaced
 
     def leave(self, session: Session) -> None:
@@ -150,6 +176,8 @@ class Population:
         """
         if self._sessions.get(session.peerID) is session:
             del self._sessions[session.peerID]
+            for watcher in self.watchers:
+                watcher.left(session)
 
     def get(self, peerID: PeerID) -> Session | None:
         """

@@ -4,6 +4,7 @@ C{twistd punchd-server}: the public server from the command line.
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 import sys
@@ -22,6 +23,8 @@ from twisted.python.failure import Failure
 from punchd.errors import ConfigurationError, PunchdError
 from punchd.identity.certificates import Credentials, brought, expired
 from punchd.identity.folder import StateFolder
+from punchd.server.naming.starting import DatagramEndpoint, Naming
+from punchd.server.naming.zone import TTL, checkedZone
 from punchd.server.relaylimits import (
     MOST_PATHS,
     MOST_PATHS_OF_ALL,
@@ -35,6 +38,9 @@ from punchd.tap.options import PunchdOptions, defaultState
 
 _PROGRAM = "punchd-server"
 
+# The longest that anything about the address of a peer can be worth knowing.
+_WEEK = 604800
+
 
 class Options(PunchdOptions):
     """
@@ -42,7 +48,7 @@ class Options(PunchdOptions):
     """
 
     program = _PROGRAM
-    repeatable = ("host", "assist")
+    repeatable = ("host", "assist", "dns")
     synopsis = "[options]"
     longdesc = (
         "Introduces peers behind NATs to each other. On the first start it makes its key; the join "
@@ -72,6 +78,14 @@ class Options(PunchdOptions):
             f"{MOST_SECONDS:.0f}",
             "Seconds that one relayed path may last, or off.",
         ],
+        ["zone", None, None, "Zone in the DNS in which peers that want it have names."],
+        ["dns-ttl", None, str(TTL), "Seconds that an answer about a peer may be kept."],
+        [
+            "dns-keep",
+            None,
+            "0",
+            "Seconds for which the last address of a peer that has gone is named.",
+        ],
         ["registry", None, None, "memory: or sqlite:PATH.  [default: sqlite: in the state folder]"],
         ["certificate", None, None, "Certificate (PEM), instead of one that is made."],
         ["private-key", None, None, "The certificate's private key (PEM)."],
@@ -91,13 +105,39 @@ class Options(PunchdOptions):
         """
         self.collect("assist", endpoint)
 
+    def opt_dns(self, endpoint: str) -> None:
+        """
+        Endpoint of the DNS service: udp:PORT[:interface=ADDRESS], udp6:…, or one for TCP.
+        Repeatable.  [default: udp:53 and tcp:53, with --zone]
+        """
+        self.collect("dns", endpoint)
+
     def postOptions(self) -> None:
         super().postOptions()
         self.many["host"] = [checkedHost(host) for host in self.many["host"] or [socket.getfqdn()]]
         self.many["assist"] = self.many["assist"] or ["tcp:7762", "tcp:7763"]
         self.relayLimits = relayLimits(self)
+        if self["zone"]:
+            self["zone"] = checkedZone(self["zone"])
+            self.many["dns"] = self.many["dns"] or ["udp:53", "tcp:53"]
+        elif self.many["dns"]:
+            raise usage.UsageError("--dns needs --zone NAME: the zone in which peers have names")
+        self.ttl = _seconds(self, "dns-ttl")
+        self.keep = _seconds(self, "dns-keep")
         if bool(self["certificate"]) != bool(self["private-key"]):
             raise usage.UsageError("--certificate and --private-key are given together, or neither")
+
+
+def _seconds(options: PunchdOptions, name: str) -> int:
+    """
+    The seconds in an option, up to a week.
+
+    @raise ConfigurationError: when it has none.
+    """
+    text = options[name]
+    if re.fullmatch(r"[0-9]{1,6}", text) is None or int(text) > _WEEK:
+        raise ConfigurationError(f"--{name} takes seconds, from 0 to {_WEEK}, not {text!r}")
+    return int(text)
 
 
 def relayLimits(options: PunchdOptions) -> RelayLimits:
@@ -132,6 +172,10 @@ def makeService(options: Options) -> PunchdServer:
     relay = None
     if options["relay"] != "off":
         relay = _endpoint(options, reactor, "relay", options["relay"])
+    naming = None
+    if options["zone"]:
+        endpoints = [_dnsEndpoint(options, reactor, text) for text in options.many["dns"]]
+        naming = Naming(options["zone"], endpoints, options.ttl, options.keep)
     try:
         credentials = _credentials(options)
         folder = StateFolder.at(options["state"])
@@ -144,6 +188,7 @@ def makeService(options: Options) -> PunchdServer:
             assistEndpoints=assists,
             relayEndpoint=relay,
             relayLimits=options.relayLimits,
+            naming=naming,
             registry=registryFor(registry, reactor),
             credentials=credentials,
         )
@@ -162,6 +207,15 @@ def _endpoint(options: Options, reactor: Any, name: str, text: str) -> IStreamSe
     except Exception as error:  # each endpoint plugin raises what it likes
         options.fail(f"--{name} {text!r} is no server endpoint ({error}): try tcp:PORT", 2)
     return endpoint
+
+
+def _dnsEndpoint(options: Options, reactor: Any, text: str) -> IStreamServerEndpoint:
+    if not text.startswith("udp"):
+        return _endpoint(options, reactor, "dns", text)
+    try:
+        return DatagramEndpoint.parse(reactor, text)
+    except ConfigurationError as error:
+        options.fail(f"--dns {error}", 2)
 
 
 def _credentials(options: Options) -> Credentials | None:

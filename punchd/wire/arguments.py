@@ -166,3 +166,19 @@ def _strategyVersion(packed: bytes) -> tuple[str, int]:
     if not slash or not version.isdigit() or len(version) > 4:
         raise ProtocolViolation(f"a bad strategy: {packed[:80]!r}")
     return Name().fromString(name), int(version)
+
+
+class ServicePort(amp.Argument):
+    """
+    A service and a port of it, as C{name/port}.
+    """
+
+    def toString(self, inObject: tuple[str, int]) -> bytes:
+        return f"{inObject[0]}/{inObject[1]}".encode("ascii")
+
+    def fromString(self, inString: bytes) -> tuple[str, int]:
+        service, slash, port = inString.partition(b"/")
+        isPort = port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
+        if not slash or not isPort:
+            raise ProtocolViolation(f"a bad service and port: {inString[:80]!r}")
+        return Name().fromString(service), int(port)

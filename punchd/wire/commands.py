@@ -32,6 +32,7 @@ from punchd.wire.arguments import (
     Where,
     Word,
 )
+from punchd.wire.listing import LISTING
 from punchd.wire.observing import TOKEN_LENGTH
 from punchd.wire.preamble import SESSION_LENGTH
 from punchd.wire.proving import SECRET_LENGTH
@@ -217,22 +218,24 @@ class Hello(_Command):
         (b"name", Name()),
         (b"accepts", IDs()),
         *_OFFER,
+        *LISTING,
     ]
     response: ClassVar = [
         (b"version", amp.Integer()),
         (b"observed", Where()),
         (b"assists", Few(_Place(Assist), MOST_ASSISTS)),
         (b"relay", _Place(Relay, optional=True)),
+        (b"zone", Line(optional=True)),
     ]
 
 
 class Update(_Command):
     """
-    Peer to server: the offer, or whom the peer accepts, has changed.
+    Peer to server: the offer, whom the peer accepts, or what shall be in the DNS has changed.
     """
 
     commandName = b"update"
-    arguments: ClassVar = [(b"accepts", IDs()), *_OFFER]
+    arguments: ClassVar = [(b"accepts", IDs()), *_OFFER, *LISTING]
 
 
 class Tokens(_Command):

@@ -1,27 +1,29 @@
 """
-One stream's throughput and cost through C{--forward}, against the same stream through C{ssh -L}.
+One stream's throughput and cost through C{--forward}, and those of other tunnels.
 
-Run it as root: C{python -m tests.benchmarks.bulk [MEGABYTES] [RUNS]}. Two public sites without
-delay; the runs of both alternate. CPU is user and system time of all processes of the tunnel, both
-ends.
+Run it as root: C{python -m tests.benchmarks.bulk [MEGABYTES] [RUNS] [DELAY]}. Two public sites,
+DELAY seconds one way apart (none, if left out); the runs of all alternate, and figures are medians.
+CPU is user and system time of all processes of a tunnel, both ends. C{plain TCP} is the same source
+and the same sink without a tunnel. What is not installed (see L{tests.benchmarks.rivals}) is told
+and left out.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import statistics
+import subprocess
 import sys
-from pathlib import Path
 
 from punchd.testing.deployment import Deployment
 from punchd.testing.natlab import Host, NatLab
 from tests.benchmarks.openssh import OpenSSH
 from tests.benchmarks.programs import SINK, SOURCE
+from tests.benchmarks.rivals import Rivals, Tunnel
 
 _SOURCE_PORT = 7007
 _FORWARD_PORT = 7008
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -30,7 +32,8 @@ def main() -> None:
     """
     megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    with NatLab(delay=0) as lab:
+    delay = float(sys.argv[3]) if len(sys.argv) > 3 else 0
+    with NatLab(delay=delay) as lab:
         server, alice, bob = (lab.addPublic(name) for name in ("server", "alice", "bob"))
         with Deployment(server) as deployment:
             source = f"tcp:127.0.0.1:{_SOURCE_PORT}"
@@ -39,52 +42,56 @@ def main() -> None:
             deployment.acquaint()
             deployment.start()
             bob.popen(["python3", "-c", SOURCE, str(_SOURCE_PORT), str(megabytes * 1_000_000)])
-            ssh = OpenSSH(deployment.folder)
-            daemon = ssh.serve(bob)
-            client = ssh.forward(alice, bob.address, "-L", f"9001:127.0.0.1:{_SOURCE_PORT}")
-            ssh.awaitForward(alice, 9001)
-            results: dict[str, list[tuple[float, float]]] = {"punchd": [], "ssh -L": []}
+            rivals = Rivals(deployment.folder, alice, bob, OpenSSH(deployment.folder))
+            pids = [alicePeer.pid, bobPeer.pid]
+            tunnels = [
+                Tunnel("punchd", "127.0.0.1", _FORWARD_PORT, pids),
+                Tunnel("plain TCP", bob.address, _SOURCE_PORT),
+                *rivals.start(_SOURCE_PORT),
+            ]
+            results: dict[str, list[tuple[float, float]]] = {}
             for _ in range(runs):
-                for name, port, pids in (
-                    ("punchd", _FORWARD_PORT, [alicePeer.pid, bobPeer.pid]),
-                    ("ssh -L", 9001, [client.pid, daemon.pid]),
-                ):
-                    results[name].append(_run(alice, port, pids))
-            for name, figures in results.items():
-                speed = statistics.median(speed for speed, _ in figures)
-                cost = statistics.median(cost for _, cost in figures)
-                print(f"{name:8} {speed:8.0f} MB/s {cost:8.2f} CPU seconds per GB")
-            pairs = list(zip(results["punchd"], results["ssh -L"], strict=True))
-            speed = statistics.median(ours[0] / theirs[0] for ours, theirs in pairs)
-            cost = statistics.median(ours[1] / theirs[1] for ours, theirs in pairs)
-            print(f"punchd / ssh -L: speed {speed:.2f}, CPU per GB {cost:.2f} (medians of {runs})")
+                for tunnel in tunnels:
+                    results.setdefault(tunnel.name, []).append(_run(alice, tunnel))
+            print(f"medians of {runs} runs of {megabytes} MB, {delay * 1000:.0f} ms one way")
+            print(f"{'':14} {'MB/s':>8} {'CPU s/GB':>9}   punchd's, in runs side by side:")
+            for name in results:
+                _show(name, results)
+            _iperf(alice, bob, 5)
 
 
-def _run(host: Host, port: int, pids: list[int]) -> tuple[float, float]:
-    before = sum(_cpu(pid) for pid in pids)
-    done = host.run(["python3", "-c", SINK, "127.0.0.1", str(port)], timeout=300)
-    count, seconds = json.loads(done.stdout)
-    return count / seconds / 1e6, (sum(_cpu(pid) for pid in pids) - before) / (count / 1e9)
+def _run(host: Host, tunnel: Tunnel) -> tuple[float, float]:
+    before = tunnel.cpu
+    argv = ["python3", "-c", SINK, tunnel.address, str(tunnel.port)]
+    count, seconds = json.loads(host.run(argv, timeout=300).stdout)
+    return count / seconds / 1e6, (tunnel.cpu - before) / (count / 1e9)
 
 
-def _cpu(pid: int) -> float:
-    """
-    CPU seconds of a process and its living descendants (sshd works in one of them).
-    """
-    total = 0.0
-    for one in _family(pid):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        # utime, stime: fields 14 and 15 of proc(5), counted from the third.
-        total += (int(fields[11]) + int(fields[12])) / _TICKS
-    return total
+def _show(name: str, results: dict[str, list[tuple[float, float]]]) -> None:
+    speed = statistics.median(speed for speed, _ in results[name])
+    cost = statistics.median(cost for _, cost in results[name])
+    line = f"{name:14} {speed:8.0f} {f'{cost:9.2f}' if cost else '        -'}"
+    if name != "punchd":
+        pairs = list(zip(results["punchd"], results[name], strict=True))
+        line += f"   speed x {statistics.median(o[0] / t[0] for o, t in pairs):.2f}"
+        if cost:
+            line += f", CPU x {statistics.median(o[1] / t[1] for o, t in pairs):.2f}"
+    print(line)
 
 
-def _family(pid: int) -> list[int]:
-    found = [pid]
-    for one in found:
-        for task in Path(f"/proc/{one}/task").iterdir():
-            found.extend(int(child) for child in (task / "children").read_text().split())
-    return found
+def _iperf(alice: Host, bob: Host, seconds: int) -> None:
+    if shutil.which("iperf3") is None:
+        print("not installed, so left out: iperf3", file=sys.stderr)
+        return
+    bob.popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
+    for _ in range(20):
+        argv = ["iperf3", "-c", bob.address, "-R", "-J", "-t", str(seconds)]
+        done = alice.run(argv, check=False, timeout=seconds + 30)
+        if done.returncode == 0:
+            speed = json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"] / 8e6
+            print(f"{'iperf3':14} {speed:8.0f}")
+            return
+    print("iperf3 did not run", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -29,18 +29,33 @@ class OpenSSH:
             )
         (self._folder / "authorized").write_bytes((self._folder / "user.pub").read_bytes())
 
-    def serve(self, host: Host) -> subprocess.Popen[bytes]:
+    @property
+    def userKey(self) -> Path:
+        """
+        What the user logs in with.
+        """
+        return self._folder / "user"
+
+    def knownHosts(self, address: str) -> Path:
+        """
+        A file by which clients that insist on it know the host at C{address}.
+        """
+        path = self._folder / "known"
+        path.write_text(f"{address} {(self._folder / 'host.pub').read_text()}")
+        return path
+
+    def serve(self, host: Host, port: int = _PORT) -> subprocess.Popen[bytes]:
         """
         Start sshd on a host, and wait until it listens.
         """
-        config = self._folder / f"sshd-{host.name}"
+        config = self._folder / f"sshd-{host.name}-{port}"
         config.write_text(
-            f"Port {_PORT}\nHostKey {self._folder / 'host'}\nPidFile none\nStrictModes no\n"
+            f"Port {port}\nHostKey {self._folder / 'host'}\nPidFile none\nStrictModes no\n"
             f"AuthorizedKeysFile {self._folder / 'authorized'}\nPermitRootLogin yes\n"
             "UsePAM no\nPasswordAuthentication no\n"
         )
         daemon: subprocess.Popen[bytes] = host.popen(["/usr/sbin/sshd", "-D", "-f", config])
-        self._await(host, host.address, _PORT)
+        self._await(host, host.address, port)
         return daemon
 
     def forward(self, host: Host, server: str, *options: str) -> subprocess.Popen[bytes]:
@@ -49,7 +64,7 @@ class OpenSSH:
         """
         client: subprocess.Popen[bytes] = host.popen(
             [
-                *("ssh", "-N", "-p", str(_PORT), "-i", self._folder / "user"),
+                *("ssh", "-N", "-p", str(_PORT), "-i", self.userKey),
                 *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
                 *("-o", "LogLevel=ERROR", "-o", "ExitOnForwardFailure=yes"),
                 *options,

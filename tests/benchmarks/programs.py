@@ -33,20 +33,22 @@ for _ in range(runs):
     time.sleep(pause)
 """
 
-#: Sends BYTES zero bytes to whoever connects to PORT, as fast as it can.
+#: Sends BYTES zero bytes to everybody who connects to PORT, as fast as it can.
 SOURCE = """
-import socket, sys
-listener = socket.create_server(("", int(sys.argv[1])), backlog=8)
+import socket, sys, threading
 piece = bytes(1 << 20)
-while True:
-    connection, _ = listener.accept()
+def serve(connection):
+    left = int(sys.argv[2])
     with connection:
-        left = int(sys.argv[2])
         try:
             while left > 0:
                 left -= connection.send(piece[:left])
         except ConnectionError:
             pass
+listener = socket.create_server(("", int(sys.argv[1])), backlog=256)
+while True:
+    connection, _ = listener.accept()
+    threading.Thread(target=serve, args=(connection,), daemon=True).start()
 """
 
 #: Receives everything from HOST PORT; prints bytes and seconds as JSON.
@@ -59,4 +61,44 @@ while read := connection.recv_into(buffer):
     began = began or time.monotonic()
     count += read
 print(json.dumps([count, time.monotonic() - began]))
+"""
+
+#: Receives BYTES in all from HOST PORT, over COUNT connections at once; prints bytes and seconds as
+#: JSON. The time begins with the first byte.
+SINKS = """
+import json, selectors, socket, sys, time
+host, port, count, total = sys.argv[1], *map(int, sys.argv[2:5])
+watched = selectors.DefaultSelector()
+for _ in range(count):
+    watched.register(socket.create_connection((host, port), 30), selectors.EVENT_READ)
+buffer, received, began = bytearray(1 << 20), 0, None
+while received < total and watched.get_map():
+    for key, _ in watched.select():
+        read = key.fileobj.recv_into(buffer)
+        began = began or time.monotonic()
+        received += read
+        if not read:
+            watched.unregister(key.fileobj)
+print(json.dumps([received, time.monotonic() - began]))
+"""
+
+#: Asks HOST PORT, an echo, 64 bytes at a time for SECONDS, and prints the seconds that each answer
+#: took as JSON.
+REQUESTS = """
+import json, socket, sys, time
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 15)
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def ask():
+    began = time.perf_counter()
+    connection.sendall(bytes(64))
+    left = 64
+    while left:
+        left -= len(connection.recv(left)) or sys.exit("the echo has ended")
+    return time.perf_counter() - began
+for _ in range(20):
+    ask()
+until, times = time.monotonic() + float(sys.argv[3]), []
+while time.monotonic() < until:
+    times.append(ask())
+print(json.dumps(times))
 """

@@ -249,6 +249,10 @@ def strategiesOf(texts: list[str]) -> list[tuple[str, int]]:
     return [(name, int(version)) for name, _, version in (text.partition("/") for text in texts)]
 
 
+def servicesOf(texts: list[str]) -> list[tuple[str, int]]:
+    return [(name, int(port)) for name, _, port in (text.partition("/") for text in texts)]
+
+
 def relayOf(text: str) -> commands.Relay | bytes:
     """
     Where the relay is, in the answer to a hello; elsewhere a token for it.
@@ -279,6 +283,7 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "observed": addressOf,
     "own": addressOf,
     "peer": PeerID.parse,
+    "published": servicesOf,
     "reflexive": addressOf,
     "relay": relayOf,
     "secret": bytes.fromhex,

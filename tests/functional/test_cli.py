@@ -16,8 +16,8 @@ from attrs import define
 from pytest_twisted import ensureDeferred
 
 from punchd.strategies.planning import PREFERENCE
-from tests.functional.peers import Command, Echo, Peer, portOf, punchd, serve
-from tests.functional.processes import Server
+from tests.functional.peers import Command, Echo, Peer, portOf, punchd, runPunchd, serve
+from tests.functional.processes import Server, sleep
 
 
 @define
@@ -200,3 +200,25 @@ class TestWithAPeer:
         running = await two.alice.punchd("id", "--json")
         status = factsOf(await two.alice.punchd("status", "--json"))
         assert factsOf(running)["id"] == status["id"]
+
+
+@ensureDeferred
+async def test_theStatusIsWatchedWhileThePeerIsStartedAnew(tmp_path: Path) -> None:
+    # Nobody is a server at port 1; the peer is there all the same.
+    carol = Peer("carol", tmp_path / "carol", [f"--server=127.0.0.1:1#{'0' * 64}"])
+    carol.launch()
+    await carol.awaitMaster("connecting")
+    watching = runPunchd("status", "--watch", "--json", f"--state={carol.state}")
+    await watching.said('"name": "carol"')
+    await carol.stop()
+    await watching.said('"error": "no punchd-peer is running')
+    seen = watching.out.count('"name": "carol"')
+    carol.launch()
+    await carol.awaitMaster("connecting")
+    while watching.out.count('"name": "carol"') == seen:
+        await sleep(0.1)
+    assert await watching.stop("INT") == 0
+    assert watching.err == ""
+    for line in watching.out.splitlines():
+        assert isinstance(json.loads(line), dict)
+    await carol.stop()

@@ -186,6 +186,7 @@ class TestHello:
             "observed": public(1),
             "assists": [Assist(None, 7762)],
             "relay": None,
+            "zone": None,
         }
         assert lineOf(conversation).isLoggedIn
 

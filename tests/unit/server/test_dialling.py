@@ -5,7 +5,7 @@ Tests for L{punchd.server.dialling}, and of the commands that lead there.
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 
@@ -18,8 +18,10 @@ from punchd.server.dialling import (
 )
 from punchd.server.sessions import Session
 from punchd.values.addresses import Address, makeAddress
+from punchd.values.naming import Listing
 from punchd.values.probes import Answer, Finding
 from punchd.wire.commands import MOST_MAPPED
+from punchd.wire.listing import MOST_PUBLISHED
 from punchd.wire.proving import CHALLENGE_LENGTH, Challenge
 from tests.unit.net.memory import MemoryTransport, lost
 from tests.unit.server.pretending import Counter, PretendedProber, makeSession, public
@@ -207,9 +209,12 @@ def test_aLeaseThatIsGoneIsProvenNoLonger() -> None:
 
 def test_noMoreIsKeptThanCanBeOffered() -> None:
     world = World()
-    for port in range(4000, 4020):
+    world.session.offer = evolve(world.session.offer, mapped=(mapped(4000),))
+    world.session.listing = Listing(False, (("web", 4001),))
+    for port in range(4000, 4030):
         world.prove(port)
         protocol, transport = world.connect()
         protocol.dataReceived(Challenge.unpack(transport.sent).answer([SECRET]))
-    assert mapped(4019) in world.session.proven
-    assert len(world.session.proven) <= MOST_MAPPED + 1
+    proven = world.session.proven
+    assert {mapped(4029), mapped(4000), mapped(4001)} <= proven
+    assert len(proven) <= MOST_MAPPED + MOST_PUBLISHED + 1

@@ -70,7 +70,7 @@ def test_idleNetworksAreForgotten() -> None:
         strangers.leave(v4(number))
     clock.advance(60)
     strangers.forget()
-    assert len(strangers._allowances) == 0
+    assert len(strangers._arrivals) == 0
 
 
 def test_busyNetworksAreNotForgotten() -> None:

@@ -114,7 +114,9 @@ class World:
             self.outer.append(one)
             self.inner.append(Transport(other))
         caller, callee = self.inner
-        self.carrying = Carrying(one, other, self.greeting, self.pipes, self.meter, self._finished)
+        self.carrying = Carrying(
+            caller, callee, self.greeting, self.pipes, self.meter, self._finished
+        )
 
     def _finished(self) -> None:
         self.finished += 1

@@ -3,15 +3,30 @@ Tests for L{punchd.server.sessions}.
 """
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve, field
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 
-from punchd.server.sessions import PONG_PATIENCE, SILENCE, Population, kept
+from punchd.server.sessions import PONG_PATIENCE, SILENCE, Population, Session, kept
 from punchd.values.addresses import Address
 from punchd.values.nat import Mapping, NatBehaviour
 from punchd.values.parties import Offer
 from tests.unit.server.pretending import makeSession, peerID, private, public
+
+
+@define
+class Book:
+    """
+    Who came, and who went.
+    """
+
+    lines: list[str] = field(factory=list)
+
+    def arrived(self, session: Session) -> None:
+        self.lines.append(f"{session.name} comes")
+
+    def left(self, session: Session) -> None:
+        self.lines.append(f"{session.name} goes")
 
 
 @pytest.fixture
@@ -120,3 +135,14 @@ def test_hostsThatCouldBeAnyonesAreNotKept(host: Address) -> None:
 def test_everythingElseOfAnOfferIsKept() -> None:
     offer = Offer(NatBehaviour(Mapping.ADDRESS_DEPENDENT), (private(1), private(1)), (("lan", 1),))
     assert kept(offer, OBSERVED) == evolve(offer, hosts=(private(1),))
+
+
+def test_whoWatchesHearsWhoComesAndGoes(clock: Clock) -> None:
+    watcher = Book()
+    population = Population([watcher])
+    first, second = makeSession(clock, 1, name="a"), makeSession(clock, 1, name="b")
+    population.arrive(first)
+    population.arrive(second)
+    population.leave(first)
+    population.leave(second)
+    assert watcher.lines == ["a comes", "a goes", "b comes", "b goes"]

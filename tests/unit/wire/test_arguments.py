@@ -20,6 +20,7 @@ from punchd.wire.arguments import (
     IDs,
     Line,
     Name,
+    ServicePort,
     StrategyVersion,
     Where,
     Word,
@@ -61,6 +62,17 @@ def test_aStrategyArrives(strategy: tuple[str, int]) -> None:
     assert StrategyVersion().fromString(StrategyVersion().toString(strategy)) == strategy
 
 
+@given(st.tuples(NAMES, st.integers(1, 65535)))
+def test_aServiceAndItsPortArrive(service: tuple[str, int]) -> None:
+    assert ServicePort().fromString(ServicePort().toString(service)) == service
+
+
+@pytest.mark.parametrize("packed", [b"web", b"web/", b"web/0", b"web/65536", b"web/x", b"/80"])
+def test_aBadServiceOrPortIsAViolation(packed: bytes) -> None:
+    with pytest.raises(ProtocolViolation, match="a bad"):
+        ServicePort().fromString(packed)
+
+
 @pytest.mark.parametrize("mapping", Mapping)
 def test_aMappingArrives(mapping: Mapping) -> None:
     assert Word(Mapping).fromString(Word(Mapping).toString(mapping)) is mapping
@@ -99,6 +111,7 @@ ALL = [
     Few(Blob(16), 8),
     Word(Mapping),
     StrategyVersion(),
+    ServicePort(),
 ]
 
 

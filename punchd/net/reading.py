@@ -1,0 +1,42 @@
+"""
+Reading much at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.tcp import Connection
+
+#: What all connections read into, one after the other, so that nothing is allocated for a read. It
+#: has room for four full TLS records, which is what the other end writes at once; with 256 KiB each
+#: byte costs more, as the plaintext then has to be mapped anew each time (malloc's threshold).
+_READ = memoryview(bytearray(4 * (16384 + 22)))
+
+
+def readLargely(transport: object, take: Callable[[memoryview], None]) -> None:
+    """
+    Let a TCP transport give what it reads to C{take} instead of to its protocol, more at a time.
+    Other transports stay as they are.
+
+    @param take: gets a view of memory that holds something else as soon as it returns.
+    """
+    if not isinstance(transport, Connection):
+        return
+    handle = transport.getHandle()
+
+    # What the reactor calls, and what it wants to hear (IReadDescriptor).
+    def doRead() -> Exception | None:
+        try:
+            count = handle.recv_into(_READ)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not count:
+            return CONNECTION_DONE
+        take(_READ[:count])
+        return None
+
+    setattr(transport, "doRead", doRead)  # noqa: B010

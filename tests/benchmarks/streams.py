@@ -1,0 +1,177 @@
+"""
+What several streams between two peers cost each other, and how soon one answers.
+
+Run it as root: C{python -m tests.benchmarks.streams [ROUNDS]}. Two public sites; every stream is a
+connection through C{--forward}, beside C{ssh -L} and without a tunnel. Without delay: how long a
+request of 64 bytes takes while nothing else happens, and while another stream is as busy as it can
+be; and 100 streams together against one. With 25 ms one way: how long until one more stream has
+brought back its first byte, in units of R, the time of a TCP connect between the two sites.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+from attrs import frozen
+
+from punchd.testing.deployment import Deployment
+from punchd.testing.natlab import Host, NatLab
+from tests.benchmarks.openssh import OpenSSH
+from tests.benchmarks.programs import ECHO, REQUESTS, SINKS, SOURCE, TIME_ECHO
+
+_ECHO_PORT, _SOURCE_PORT = 7006, 7007
+_DELAY = 0.025
+_SECONDS = 3.0
+_MEGABYTES = 300
+_MANY = 100
+
+
+@frozen
+class _Way:
+    """
+    How alice reaches the echo and the source of bob.
+    """
+
+    name: str
+    address: str
+    echo: int
+    source: int
+
+
+def main() -> None:
+    """
+    Measure, and print the tables.
+    """
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    with _ways(0) as (alice, ways):
+        print(f"{'a 64-byte request, no delay':27} {'idle p50':>9} {'p99':>9} {'busy p50':>9} p99")
+        for way, figures in zip(ways, _alternate(rounds, ways, alice), strict=True):
+            idle, busy, quotient, one, many = figures
+            print(
+                f"{way.name:27} {_micros(idle, 50)} {_micros(idle, 99)} "
+                f"{_micros(busy, 50)} {_micros(busy, 99)}   p99 busy / idle {quotient:.1f}; "
+                f"{one:.0f} MB/s over 1 stream, {many:.0f} over {_MANY} ({many / one:.2f})"
+            )
+    with _ways(_DELAY) as (alice, ways):
+        times = {way.name: _firstBytes(alice, way, rounds * 4) for way in ways}
+        roundTrip = statistics.median(connected for connected, _ in times["no tunnel"])
+        print(f"one more stream's first answered byte, R = {roundTrip * 1000:.2f} ms")
+        for name, pairs in times.items():
+            echoed = statistics.median(echoed for _, echoed in pairs)
+            print(f"{name:27} {echoed / roundTrip:6.2f} R")
+
+
+@contextmanager
+def _ways(delay: float) -> Iterator[tuple[Host, list[_Way]]]:
+    with NatLab(delay=delay) as lab:
+        server, alice, bob = (lab.addPublic(name) for name in ("server", "alice", "bob"))
+        with Deployment(server) as deployment:
+            ports = {"echo": _ECHO_PORT, "source": _SOURCE_PORT}
+            exposures = {name: f"tcp:127.0.0.1:{port}" for name, port in ports.items()}
+            deployment.addPeer(bob, exposures=exposures)
+            forwards = {"7106": "bob/echo", "7107": "bob/source"}
+            deployment.addPeer(alice, forwards=forwards)
+            deployment.acquaint()
+            deployment.start()
+            bob.popen(["python3", "-c", ECHO, str(_ECHO_PORT)])
+            # More than anybody takes: who has had enough goes away.
+            bob.popen(["python3", "-c", SOURCE, str(_SOURCE_PORT), str(10**12)])
+            ssh = OpenSSH(deployment.folder)
+            ssh.serve(bob)
+            options = [
+                *("-L", f"7206:127.0.0.1:{_ECHO_PORT}"),
+                *("-L", f"7207:127.0.0.1:{_SOURCE_PORT}"),
+            ]
+            ssh.forward(alice, bob.address, *options)
+            ssh.awaitForward(alice, 7207)
+            yield (
+                alice,
+                [
+                    _Way("punchd --forward", "127.0.0.1", 7106, 7107),
+                    _Way("ssh -L", "127.0.0.1", 7206, 7207),
+                    _Way("no tunnel", bob.address, _ECHO_PORT, _SOURCE_PORT),
+                ],
+            )
+
+
+_Figures = tuple[list[float], list[float], float, float, float]
+
+
+def _alternate(rounds: int, ways: list[_Way], alice: Host) -> list[_Figures]:
+    """
+    For each way: the seconds of requests on an idle and on a busy link, the median of the rounds'
+    quotients of their p99, and MB/s of one and of many streams.
+    """
+    idle: list[list[list[float]]] = [[] for _ in ways]
+    busy: list[list[list[float]]] = [[] for _ in ways]
+    one: list[list[float]] = [[] for _ in ways]
+    many: list[list[float]] = [[] for _ in ways]
+    for _ in range(rounds):
+        for number, way in enumerate(ways):
+            idle[number].append(_requests(alice, way))
+            with _bulk(alice, way):
+                busy[number].append(_requests(alice, way))
+            one[number].append(_together(alice, way, 1))
+            many[number].append(_together(alice, way, _MANY))
+    return [
+        (
+            list(chain.from_iterable(idle[number])),
+            list(chain.from_iterable(busy[number])),
+            statistics.median(
+                _quantile(b, 99) / _quantile(i, 99)
+                for i, b in zip(idle[number], busy[number], strict=True)
+            ),
+            statistics.median(one[number]),
+            statistics.median(many[number]),
+        )
+        for number in range(len(ways))
+    ]
+
+
+def _requests(alice: Host, way: _Way) -> list[float]:
+    argv = ["python3", "-c", REQUESTS, way.address, str(way.echo), str(_SECONDS)]
+    times: list[float] = json.loads(alice.run(argv, timeout=_SECONDS + 30).stdout)
+    return times
+
+
+@contextmanager
+def _bulk(alice: Host, way: _Way) -> Iterator[None]:
+    argv = ["python3", "-c", SINKS, way.address, str(way.source), "1", str(10**12)]
+    sink = alice.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        sink.kill()
+        sink.wait()
+
+
+def _together(alice: Host, way: _Way, count: int) -> float:
+    total = _MEGABYTES * 1_000_000
+    argv = ["python3", "-c", SINKS, way.address, str(way.source), str(count), str(total)]
+    received, seconds = json.loads(alice.run(argv, timeout=300).stdout)
+    return float(received) / float(seconds) / 1e6
+
+
+def _firstBytes(alice: Host, way: _Way, runs: int) -> list[list[float]]:
+    argv = ["python3", "-c", TIME_ECHO, way.address, str(way.echo), str(runs), "0.3"]
+    # The first one, which may have to bring about a link, is not one more.
+    lines = alice.run(argv, timeout=runs * 5 + 20).stdout.splitlines()[1:]
+    return [json.loads(line) for line in lines]
+
+
+def _quantile(times: list[float], percent: int) -> float:
+    return statistics.quantiles(times, n=100)[percent - 1]
+
+
+def _micros(times: list[float], percent: int) -> str:
+    return f"{_quantile(times, percent) * 1e6:6.0f} us"
+
+
+if __name__ == "__main__":
+    main()
