@@ -109,6 +109,8 @@ class Paths:
         self._tries.pop(path, None)
         path.attach(None)
         path.abort()
+        if path is self.path:
+            self._fallBack()
 
     def joined(self, path: ISessionPath, join: Join) -> str | None:
         """

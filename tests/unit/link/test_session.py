@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as Late
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
@@ -18,7 +19,7 @@ from punchd.link.paths import JOINING
 from punchd.link.receipts import ACKNOWLEDGE, ACKNOWLEDGING
 from punchd.wire.frames import FrameReader, Join, Kind, packPosition
 from tests.unit.link.pairs import User
-from tests.unit.link.wires import ALICE, BOB, LINK, End, Link, errorOf
+from tests.unit.link.wires import ALICE, BOB, LINK, End, Link, Wire, errorOf
 
 DATA = bytes(range(256)) * 2000
 
@@ -216,11 +217,39 @@ def test_aLinkThatIsUnknownAtTheOtherEndIsOver() -> None:
 
 def test_aJoinThatIsNotAnsweredFails() -> None:
     link = Link(join=False)
-    wire = link.connect()
+    wire = link.connect(byAlice=False)
     link.clock.advance(JOINING)
     assert [type(problem) for problem in link.problems] == [Late]
-    assert wire.ends[0].isAborted
+    assert wire.ends[1].isAborted
     link.flush()
+    link.end()
+
+
+def test_theFirstPathIsWrittenToAtOnce() -> None:
+    link = Link(join=False)
+    stream = link.alice.openStream("ssh")
+    stream.write(b"early")
+    wire = link.connect()
+    link.clock.advance(0)
+    # One way only: nothing comes back.
+    wire.ends[0].deliver(1 << 30)
+    theirs, service = link.bobOwner.asks[-1]
+    assert (theirs.bytesIn, service) == (5, "ssh")
+    link.flush()
+    link.end()
+
+
+def test_aFirstPathThatIsCancelledIsNoPath() -> None:
+    link = Link(join=False)
+    path, other = Path(link.clock, lambda: None), Path(link.clock, lambda: None)
+    path.peerID = BOB
+    wire = Wire(link.clock, path, other)
+    joining = link.alice.join(path)
+    assert link.alice.path is path
+    joining.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    joining.cancel()
+    assert link.alice.path is None
+    assert wire.ends[0].isAborted
     link.end()
 
 
