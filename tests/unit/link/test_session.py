@@ -245,10 +245,10 @@ def test_aFirstPathThatIsCancelledIsNoPath() -> None:
     path.peerID = BOB
     wire = Wire(link.clock, path, other)
     joining = link.alice.join(path)
-    assert link.alice.path is path
+    assert link.alice.isConnected
     joining.addErrback(lambda failure: failure.trap(CancelledError) and None)
     joining.cancel()
-    assert link.alice.path is None
+    assert not link.alice.isConnected
     assert wire.ends[0].isAborted
     link.end()
 
