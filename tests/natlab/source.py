@@ -1,47 +1,50 @@
 """
-A service for peers to expose: whoever connects gets some bytes.
+Services for peers to expose: whoever connects is told something.
 """
 
 from __future__ import annotations
 
+import itertools
 import socketserver
 import threading
 from contextlib import suppress
 from pathlib import Path
+from socket import socket
 from types import TracebackType
+from typing import Self
 
 
-class Source:
+class _Telling:
     """
     Listens on a UNIX socket, which peers on every host of a lab can reach, from C{with} to its end.
 
     @ivar endpoint: the client endpoint string for it.
-    @ivar content: what everybody gets.
-    @ivar goOn: while it is not set, everybody gets the first half alone.
     """
 
-    def __init__(self, path: Path, content: bytes) -> None:
+    def __init__(self, path: Path) -> None:
         self.endpoint = f"unix:{path}"
-        self.content = content
-        self.goOn = goOn = threading.Event()
-        self.goOn.set()
-        half = len(content) // 2
+        self.isOver = threading.Event()
+        telling = self
 
-        class Giving(socketserver.BaseRequestHandler):
+        class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 # Whoever has gone wants no more.
                 with suppress(OSError):
-                    self.request.sendall(content[:half])
-                    goOn.wait()
-                    self.request.sendall(content[half:])
+                    telling.tell(self.request)
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
 
-        self._server = Server(str(path), Giving)
+        self._server = Server(str(path), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
-    def __enter__(self) -> Source:
+    def tell(self, connection: socket) -> None:
+        """
+        Say what there is to be said.
+        """
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -51,7 +54,46 @@ class Source:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.goOn.set()
+        self.isOver.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Source(_Telling):
+    """
+    Gives some bytes.
+
+    @ivar content: what everybody gets.
+    @ivar goOn: while it is not set, everybody gets the first half alone.
+    """
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        super().__init__(path)
+        self.content = content
+        self.goOn = threading.Event()
+        self.goOn.set()
+
+    def tell(self, connection: socket) -> None:
+        half = len(self.content) // 2
+        connection.sendall(self.content[:half])
+        while not self.goOn.wait(0.1):
+            if self.isOver.is_set():
+                return
+        connection.sendall(self.content[half:])
+
+
+class Ticks(_Telling):
+    """
+    Counts, a line each C{interval} seconds.
+    """
+
+    def __init__(self, path: Path, interval: float) -> None:
+        super().__init__(path)
+        self._interval = interval
+
+    def tell(self, connection: socket) -> None:
+        for number in itertools.count():
+            connection.sendall(f"{number}\n".encode())
+            if self.isOver.wait(self._interval):
+                return

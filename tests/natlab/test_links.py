@@ -7,21 +7,25 @@ With C{PUNCHD_LAB_KILLS=200}, that many paths are killed at random moments inste
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import attrs
 import pytest
 
+from punchd.testing.daemons import program
 from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import NatLab
-from tests.natlab.source import Source
+from tests.natlab.source import Source, Ticks
 
 pytestmark = pytest.mark.natlab
 
@@ -34,6 +38,12 @@ NOTICED: Final = 3.0
 """Seconds after which a link runs over the relay when its direct path has died."""
 
 PATIENCE: Final = 60.0
+
+TICK: Final = 0.005
+"""Seconds from one line to the next."""
+
+STALL: Final = 0.05
+"""Seconds beyond a round trip for which a stream may stand still when its link moves."""
 
 KILLS: Final = int(os.environ.get("PUNCHD_LAB_KILLS", "8"))
 
@@ -65,11 +75,11 @@ class World:
         """
         one, two = self.pair(kind)
         self.source.goOn.clear()
+        wanted = one.linked(two).get("bytesIn", 0) + len(CONTENT) // 2
         with ThreadPoolExecutor(1) as pool:
             try:
                 fetching = pool.submit(one.fetch, two, "source", PATIENCE)
-                half = len(CONTENT) // 2
-                self.until(one, two, lambda link: link.get("bytesIn", 0) % len(CONTENT) == half)
+                self.until(one, two, lambda link: link.get("bytesIn", 0) == wanted)
                 yield fetching
             finally:
                 self.source.goOn.set()
@@ -93,6 +103,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
         lab = stack.enter_context(NatLab(DELAY))
         source = stack.enter_context(Source(folder / "source", CONTENT))
+        ticks = stack.enter_context(Ticks(folder / "ticks", TICK))
         server = lab.addPublic("server", addresses=2)
         deployment = stack.enter_context(Deployment(server, relay=True))
         for kind, options in (
@@ -102,7 +113,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ):
             for name in ("one", "two"):
                 host = lab.addHost(f"{kind}.{name}", kind)
-                deployment.addPeer(host, exposures={"source": source.endpoint}, options=options)
+                exposures = {"source": source.endpoint, "ticks": ticks.endpoint}
+                deployment.addPeer(host, exposures=exposures, options=options)
         deployment.acquaint()
         deployment.start()
         yield World(lab, deployment, source)
@@ -182,6 +194,36 @@ def test_whenTheDirectPathDiesTheRelayTakesOver(world: World) -> None:
         assert fetching.result(PATIENCE) == CONTENT
     # And back again.
     world.until(one, two, isDirect)
+
+
+def test_nothingStallsWhenTheLinkMoves(
+    world: World, record_property: Callable[[str, object], None]
+) -> None:
+    """
+    From the relay to the direct path, a round trip and a little more at most.
+    """
+    one, two = world.pair("port-restricted")
+    with blocked(one, two):
+        assert isRelayed(one.ping(two))
+        argv = [program("punchd"), "connect", "--state", one.state, f"{two.name}/ticks"]
+        process = one.host.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        arrivals: list[tuple[float, int]] = []
+        reading = threading.Thread(target=_readTicks, args=(process.stdout, arrivals))
+        reading.start()
+    world.until(one, two, isDirect)
+    time.sleep(1)
+    process.kill()
+    reading.join()
+    numbers = [number for _, number in arrivals]
+    assert numbers == list(range(len(numbers)))
+    gap = max(later - sooner for (sooner, _), (later, _) in itertools.pairwise(arrivals))
+    record_property("gap", f"{gap * 1000:.0f} ms of {2000 * DELAY:.0f} ms round trip")
+    assert gap <= 2 * DELAY + STALL + TICK
+
+
+def _readTicks(stream: IO[bytes], arrivals: list[tuple[float, int]]) -> None:
+    while len(line := stream.readline()) > 1:
+        arrivals.append((time.monotonic(), int(line)))
 
 
 def test_aTransferOutlivesAnotherAddress(world: World) -> None:

@@ -9,6 +9,7 @@ import random
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +54,7 @@ class World:
     @ivar folder: for files.
     """
 
+    lab: NatLab
     deployment: Deployment
     alice: PeerProcess
     bob: PeerProcess
@@ -111,7 +113,7 @@ def world() -> Iterator[World]:
         deployment.start()
         files = deployment.folder / "files"
         files.mkdir()
-        yield World(deployment, alice, bob, sshd, files)
+        yield World(lab, deployment, alice, bob, sshd, files)
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +237,19 @@ def test_pingsOneAfterTheOther(world: World) -> None:
     """
     facts = [world.alice.ping(world.bob) for _ in range(10)]
     assert [each["strategy"] for each in facts] == ["simultaneous"] * 10
+
+
+@pytest.mark.parametrize("way", ["forward", "ProxyCommand"])
+def test_aSessionOutlivesAnotherAddress(world: World, way: str) -> None:
+    """
+    The router at home gets another address from the provider, and the session goes on.
+    """
+    count = "for number in $(seq 40); do echo $number; sleep 0.1; done"
+    with ThreadPoolExecutor(1) as pool:
+        session = pool.submit(world.ssh, count, way)
+        time.sleep(1.5)
+        world.lab.renumber(world.bob.host)
+        done = session.result()
+    assert done.stdout.split() == [str(number) for number in range(1, 41)], done.stderr
+    for peer in (world.alice, world.bob):
+        peer.awaitConnected()
