@@ -15,6 +15,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from punchd.errors import ProtocolViolation, Refused, Unreachable
 from punchd.link.sending import ISessionPath, Sender
@@ -96,7 +97,7 @@ class Paths:
         path.attach(self._user)
         isNew = self._isInitiator and not self._wasJoined
         path.write([Join(self._linkID, self._generation, isNew, self.received).pack()])
-        done.addTimeout(JOINING, self._clock)
+        done.addTimeout(JOINING, self._clock, _notAnswered)
         return done
 
     def _giveUp(self, path: ISessionPath) -> None:
@@ -293,3 +294,7 @@ class Paths:
             self.sender.path.leave()
             self.sender.end()
             self.sender = None
+
+
+def _notAnswered(result: object, seconds: float) -> Failure:
+    return Failure(Unreachable(f"the other end did not join within {seconds:.0f} s"))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import TimeoutError as Late
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from punchd.errors import NotTrusted, Refused, Unreachable
@@ -218,9 +217,17 @@ def test_aJoinThatIsNotAnsweredFails() -> None:
     link = Link(join=False)
     wire = link.connect()
     link.clock.advance(JOINING)
-    assert [type(problem) for problem in link.problems] == [Late]
+    assert [type(problem) for problem in link.problems] == [Unreachable]
     assert wire.ends[0].isAborted
     link.flush()
+    link.end()
+
+
+def test_aPathThatIsLostAlreadyIsNotJoined() -> None:
+    link = Link()
+    path = pathTo(link, BOB)
+    alone(link, path).lose(ConnectionLost())
+    assert [type(error) for error in errorOf(link.alice.join(path))] == [Unreachable]
     link.end()
 
 
