@@ -206,7 +206,7 @@ class Stream:
         self._tellInputEnded()
 
     def _tellInputEnded(self) -> None:
-        if self._inputEnded or not self._input.hasEnded or self.isOver:
+        if self._inputEnded or not self._input.hasEnded or self.isOver or self._nobodyListens:
             return
         if not self._isClosing and (self._protocol is None or not self._input.isRead):
             return
