@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from punchd.errors import ProtocolViolation
+from punchd.link.occasion import Occasion
 from punchd.link.pump import Pump
 from punchd.wire.frames import Kind, packEnd
 
@@ -35,7 +36,7 @@ class Ending:
     _said: bool = field(default=False, init=False)
     _heard: bool = field(default=False, init=False)
     _surviving: IDelayedCall | None = field(default=None, init=False)
-    _awaiting: list[Deferred[str]] = field(factory=list, init=False)
+    _over: Occasion[str] = field(factory=Occasion, init=False)
 
     @property
     def isNear(self) -> bool:
@@ -103,16 +104,10 @@ class Ending:
         self.why = why
         self.hasPath()
         self._finish()
-        awaiting, self._awaiting = self._awaiting, []
-        for one in awaiting:
-            one.callback(why)
+        self._over.come(why)
 
     def whenOver(self) -> Deferred[str]:
         """
         Fires when it is, and says why.
         """
-        if self.isOver:
-            return succeed(self.why)
-        awaiting: Deferred[str] = Deferred()
-        self._awaiting.append(awaiting)
-        return awaiting
+        return self._over.wait()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Typing
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.errors import ProtocolViolation, PunchdError
+from punchd.link.occasion import Occasion
 from punchd.link.sequence import Pieces
 from punchd.values.peers import PeerID
 from punchd.wire.frames import FrameReader, Join, Kind, packEnd
@@ -81,7 +82,7 @@ class Path(Protocol):
         self._user: PathUser | None = None
         self._isDeaf = False
         self._leaving: IDelayedCall | None = None
-        self._awaitingEnd: list[Deferred[None]] = []
+        self._gone: Occasion[None] = Occasion()
 
     def handshakeCompleted(self) -> None:
         if self.transport.negotiatedProtocol != LINK_ALPN:
@@ -145,19 +146,13 @@ class Path(Protocol):
         user, self._user = self._user, None
         if user is not None:
             user.pathLost(self, reason.getErrorMessage())
-        for ended in self._awaitingEnd:
-            ended.callback(None)
-        self._awaitingEnd.clear()
+        self._gone.come(None)
 
     def whenLost(self) -> Deferred[None]:
         """
         Fires when the connection is gone.
         """
-        if self.isLost:
-            return succeed(None)
-        ended: Deferred[None] = Deferred()
-        self._awaitingEnd.append(ended)
-        return ended
+        return self._gone.wait()
 
     # Writing.
 

@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from punchd.errors import ProtocolViolation, Refused, Unreachable
 from punchd.link.sending import ISessionPath, Sender
@@ -98,7 +99,7 @@ class Paths:
         path.attach(self._user)
         isNew = self._isInitiator and not self._wasJoined
         path.write([Join(self._linkID, self._generation, isNew, self.received).pack()])
-        done.addTimeout(JOINING, self._clock)
+        done.addTimeout(JOINING, self._clock, _notAnswered)
         if isNew and not self._wasTried:
             # Nothing has come, and nothing was sent: no need to hear that first.
             self._wasTried = True
@@ -307,3 +308,7 @@ class Paths:
             self.sender.path.leave()
             self.sender.end()
             self.sender = None
+
+
+def _notAnswered(result: object, seconds: float) -> Failure:
+    return Failure(Unreachable(f"the other end did not join within {seconds:.0f} s"))

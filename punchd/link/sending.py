@@ -22,10 +22,13 @@ class ISessionPath(Typing):
     """
     What a session needs of a path; see L{punchd.link.path.Path}.
 
+    @ivar isDirect: whether nobody is in between.
+    @ivar isLost: whether it is gone.
     @ivar reader: what has come over it.
     """
 
     isDirect: bool
+    isLost: bool
     peerID: PeerID
     reader: FrameReader
 

@@ -88,8 +88,6 @@ class Session:
         self.limits = limits
         self.peer: IAddress = peer or PeerAddress("", peerID)
         self.host: IAddress = host or PeerAddress("", peerID)
-        self._pastIn = 0
-        self._pastOut = 0
         self.budget = Budget.of(limits)
         self._owner = owner
         self._table = Table(isInitiator, limits.streams)
@@ -154,14 +152,14 @@ class Session:
         """
         What has come in all streams.
         """
-        return self._pastIn + sum(stream.bytesIn for stream in self._table.streams)
+        return self._table.bytesIn
 
     @property
     def bytesOut(self) -> int:
         """
         What was written to them.
         """
-        return self._pastOut + sum(stream.bytesOut for stream in self._table.streams)
+        return self._table.bytesOut
 
     @property
     def isOver(self) -> bool:
@@ -187,9 +185,7 @@ class Session:
         A new stream, which may be written to at once. Its C{opened} fails if there cannot be one.
         """
         stream = Stream(self, self._table.claimOwn(), service, isOpener=True)
-        why = self._table.whyFull()
-        if self._ending.isNear:
-            why = f"the link ends: {self._ending.why}"
+        why = self._whyNoMore()
         if why is None:
             self._table.add(stream)
             stream.ask()
@@ -197,26 +193,17 @@ class Session:
             stream.broken(why)
         return stream
 
+    # What streams need: see L{punchd.link.carrier}.
+
     def send(self, frame: bytes, withAck: bool = False) -> None:
-        """
-        Stream: send a frame that is no C{DATA}.
-        """
         self._receipts.isDue = self._receipts.isDue or withAck
         self._pump.send(frame)
 
     def ready(self, stream: Stream, queued: int) -> None:
-        """
-        Stream: it has C{queued} bytes, or its end, to send.
-        """
         self._pump.ready(stream, queued)
 
     def ended(self, stream: Stream) -> None:
-        """
-        Stream: it is over.
-        """
         self._table.remove(stream)
-        self._pastIn += stream.bytesIn
-        self._pastOut += stream.bytesOut
         if self._ending.isNear:
             self._pump.runSoon()
 
@@ -264,15 +251,18 @@ class Session:
     def _opened(self, number: int, window: int, service: str) -> None:
         self._table.claim(number)
         stream = Stream(self, number, service, isOpener=False)
-        why = self._table.whyFull()
-        if self._ending.isNear:
-            why = f"the link ends: {self._ending.why}"
-        if why is not None:
+        why = self._whyNoMore()
+        if why is None:
+            self._table.add(stream)
+            stream.asked(window)
+            self._owner.asked(stream, service)
+        else:
             stream.refuse(why)
-            return
-        self._table.add(stream)
-        stream.asked(window)
-        self._owner.asked(stream, service)
+
+    def _whyNoMore(self) -> str | None:
+        if self._ending.isNear:
+            return f"the link ends: {self._ending.why}"
+        return self._table.whyFull()
 
     def _pathFrameReceived(self, path: ISessionPath, kind: Kind, payload: bytes) -> None:
         if kind is Kind.ACK:
@@ -310,15 +300,15 @@ class Session:
         everything stays as it is.
 
         @return: fires when the other end has agreed; fails with L{Refused} when it has not, or
-            knows no such link (then the session is over), with L{Unreachable} when the path is
-            lost, and with C{TimeoutError} when there is no answer.
+            knows no such link (then the session is over), and with L{Unreachable} when the path is
+            lost, or there is no answer.
         """
         if path.peerID != self.peerID:
             path.abort()
             return fail(NotTrusted("a path to somebody else"))
-        if self.isOver:
+        if self.isOver or path.isLost:
             path.leave()
-            return fail(Unreachable(f"the link is over: {self._ending.why}"))
+            return fail(Unreachable(self._ending.why or "the path is lost already"))
         return self._paths.join(path)
 
     def joined(self, path: ISessionPath, join: Join) -> None:
@@ -335,11 +325,10 @@ class Session:
             try:
                 why = self._paths.joined(path, join)
             except ProtocolViolation as violation:
-                path.leave()
-                self.abort(str(violation))
-            else:
-                if why is not None:
-                    path.decline(why)
+                why = str(violation)
+                self.abort(why)
+            if why is not None:
+                path.decline(why)
 
     def _pathChanged(self) -> None:
         sender = self._paths.sender

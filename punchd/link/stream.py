@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -25,6 +25,7 @@ from punchd.link.answer import Answer
 from punchd.link.carrier import Carrier
 from punchd.link.flow import EARLY
 from punchd.link.input import Input
+from punchd.link.occasion import Occasion
 from punchd.link.output import Output
 from punchd.link.patience import Patience
 from punchd.wire.frames import (
@@ -75,7 +76,7 @@ class Stream:
         # An IProtocol, perhaps an IHalfCloseableProtocol.
         self._protocol: Any = None
         self._patience = Patience(carrier, self._break)
-        self._awaitingEnd: list[Deferred[None]] = []
+        self._gone: Occasion[None] = Occasion()
         self._input = Input(carrier, number, self.abortConnection)
         self._output = Output(carrier.clock, number)
         # How it ends: what was told to the protocol, what the other end knows, what is wanted.
@@ -205,7 +206,7 @@ class Stream:
         self._tellInputEnded()
 
     def _tellInputEnded(self) -> None:
-        if self._inputEnded or not self._input.hasEnded or self.isOver:
+        if self._inputEnded or not self._input.hasEnded or self.isOver or self._nobodyListens:
             return
         if not self._isClosing and (self._protocol is None or not self._input.isRead):
             return
@@ -232,19 +233,14 @@ class Stream:
             self._tellInputEnded()
 
     def stopProducing(self) -> None:
-        """
-        Nobody wants any more.
-        """
         self.loseConnection()
 
     # Writing.
 
     def write(self, data: bytes) -> None:
-        output = self._output
-        output.write(data)
-        if not self.isReady:
-            self._wake()
-        output.pauseIfFull()
+        self._output.write(data)
+        self._wake()
+        self._output.pauseIfFull()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
@@ -299,9 +295,6 @@ class Stream:
             self._output.register(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        """
-        The producer is done.
-        """
         self._output.unregister()
         self._wake()
 
@@ -384,9 +377,7 @@ class Stream:
         self._answer.no(error)
         self._output.stop()
         self._tellLost(reason)
-        awaiting, self._awaitingEnd = self._awaitingEnd, []
-        for ended in awaiting:
-            ended.callback(None)
+        self._gone.come(None)
 
     def _tellLost(self, reason: Exception) -> None:
         self._protocol, protocol = None, self._protocol
@@ -397,11 +388,7 @@ class Stream:
         """
         Fires when the stream is gone.
         """
-        if self.isOver:
-            return succeed(None)
-        ended: Deferred[None] = Deferred()
-        self._awaitingEnd.append(ended)
-        return ended
+        return self._gone.wait()
 
     def getPeer(self) -> IAddress:
         return self._carrier.peer

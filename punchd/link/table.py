@@ -29,6 +29,8 @@ class Table:
     _streams: dict[int, Stream] = field(factory=dict, init=False)
     _next: int = field(init=False)
     _theirNext: int = field(init=False)
+    _pastIn: int = field(default=0, init=False)
+    _pastOut: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._next, self._theirNext = (1, 2) if self._isInitiator else (2, 1)
@@ -39,6 +41,20 @@ class Table:
         Those that are there.
         """
         return self._streams.values()
+
+    @property
+    def bytesIn(self) -> int:
+        """
+        What has come in all streams.
+        """
+        return self._pastIn + sum(stream.bytesIn for stream in self.streams)
+
+    @property
+    def bytesOut(self) -> int:
+        """
+        What was written to them.
+        """
+        return self._pastOut + sum(stream.bytesOut for stream in self.streams)
 
     def whyFull(self) -> str | None:
         """
@@ -94,3 +110,5 @@ class Table:
         It is over.
         """
         self._streams.pop(stream.number, None)
+        self._pastIn += stream.bytesIn
+        self._pastOut += stream.bytesOut

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
-from twisted.internet.defer import TimeoutError as Late
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from punchd.errors import NotTrusted, Refused, Unreachable
@@ -219,7 +218,7 @@ def test_aJoinThatIsNotAnsweredFails() -> None:
     link = Link(join=False)
     wire = link.connect(byAlice=False)
     link.clock.advance(JOINING)
-    assert [type(problem) for problem in link.problems] == [Late]
+    assert [type(problem) for problem in link.problems] == [Unreachable]
     assert wire.ends[1].isAborted
     link.flush()
     link.end()
@@ -249,6 +248,14 @@ def test_aFirstPathThatIsCancelledIsNoPath() -> None:
     joining.cancel()
     assert [one is path for one in link.aliceOwner.paths] == [True, False]
     assert wire.ends[0].isAborted
+    link.end()
+
+
+def test_aPathThatIsLostAlreadyIsNotJoined() -> None:
+    link = Link()
+    path = pathTo(link, BOB)
+    alone(link, path).lose(ConnectionLost())
+    assert [type(error) for error in errorOf(link.alice.join(path))] == [Unreachable]
     link.end()
 
 

@@ -320,6 +320,28 @@ def test_whoTalksToAClosedStreamLearnsThatNobodyListensAfterWhatWasWritten() -> 
     link.end()
 
 
+def test_whoHasMissedSomethingIsNotToldThatItWasAll() -> None:
+    link = Link()
+    mine, theirs, myUser, _ = link.open()
+    link.wires[0].ends[0].isPaused = True
+    sender = link.alice._paths.sender
+    assert sender is not None
+    sender.pauseProducing()
+    mine.write(b"x")
+    mine.loseConnection()
+    theirs.write(b"important")
+    theirs.loseWriteConnection()
+    link.clock.advance(0)
+    link.wires[0].ends[1].deliver(1000)
+    assert not myUser.inputEnded
+    sender.resumeProducing()
+    link.flush()
+    assert myUser.lost is not None
+    assert myUser.lost.check(ConnectionLost)
+    assert not myUser.inputEnded
+    link.end()
+
+
 def test_whatWasNotReadWhenItWasClosedBreaksIt() -> None:
     link = Link()
     mine, theirs, _, theirUser = link.open()
