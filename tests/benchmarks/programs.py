@@ -63,15 +63,18 @@ while read := connection.recv_into(buffer):
 print(json.dumps([count, time.monotonic() - began]))
 """
 
-#: Receives BYTES in all from HOST PORT, over COUNT connections at once; prints bytes, seconds, and how
-#: many connections broke, as JSON. The time begins with the first byte.
+#: Receives BYTES in all from HOST PORT, over COUNT connections at once; prints bytes, seconds, and
+#: how many connections broke, as JSON. The time begins with the first byte.
 SINKS = """
 import json, selectors, socket, sys, time
 host, port, count, total = sys.argv[1], *map(int, sys.argv[2:5])
 watched = selectors.DefaultSelector()
-for _ in range(count):
-    watched.register(socket.create_connection((host, port), 30), selectors.EVENT_READ)
 buffer, received, broken, began = bytearray(1 << 20), 0, 0, None
+for _ in range(count):
+    try:
+        watched.register(socket.create_connection((host, port), 30), selectors.EVENT_READ)
+    except OSError:
+        broken += 1
 while received < total and watched.get_map():
     for key, _ in watched.select():
         try:
