@@ -56,8 +56,9 @@ class PieceStream(Protocol):
         self._host = host
         # An IProtocol, perhaps an IHalfCloseableProtocol.
         self._protocol: Any = None
-        # What was read and not yet handed on, and how much of the present piece is still to come.
-        self._rest = b""
+        # What was read, how much of it was handed on, and what is still to come of a piece.
+        self._read = b""
+        self._at = 0
         self._left = 0
         self._isPaused = True
         self._finReceived = False
@@ -107,30 +108,28 @@ class PieceStream(Protocol):
             self.transport.pauseProducing()
 
     def dataReceived(self, data: bytes) -> None:
-        self._rest = self._rest + data if self._rest else data
+        left = self._read[self._at :]
+        self._read, self._at = left + data if left else data, 0
         self._handOn()
 
     def _handOn(self) -> None:
-        at, read = 0, self._rest
-        while at < len(read) and not self._isPaused and not self._isAborted:
-            if self._left:
-                piece = read[at : at + self._left]
-                at += len(piece)
+        # Whoever gets something may pause, resume or end us.
+        while not self._isPaused and not self._isAborted:
+            there = len(self._read) - self._at
+            if self._left and there:
+                end = self._at + min(self._left, there)
+                piece = self._read[self._at : end]
                 self._left -= len(piece)
-                # Before the protocol may pause, resume or end us.
-                self._rest = read[at:]
+                self._at = end
                 self._deliver(piece)
-                at, read = 0, self._rest
-                continue
-            if len(read) - at < PIECE_HEAD:
-                break
-            self._left = int.from_bytes(read[at : at + PIECE_HEAD], "big")
-            at += PIECE_HEAD
-            if not self._left:
-                self._rest = read[at:]
-                self._finCame()
-                at, read = 0, self._rest
-        self._rest = read[at:]
+            elif not self._left and there >= PIECE_HEAD:
+                end = self._at + PIECE_HEAD
+                self._left = int.from_bytes(self._read[self._at : end], "big")
+                self._at = end
+                if not self._left:
+                    self._finCame()
+            else:
+                return
 
     def _deliver(self, piece: bytes) -> None:
         if self._closing is not None or self._finReceived:
