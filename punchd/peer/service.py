@@ -258,7 +258,6 @@ class PunchdPeer(Service):
             self.describe,
             self.pinsChanged,
             self.findNat,
-            self._reactor,
             Serving(self._reactor, self),
             self.address,
         )
