@@ -4,12 +4,13 @@ A stream over a local socket: with half-close, and an end that can be told from 
 A UNIX socket tells neither an orderly end from a process that died, nor the end of one direction
 from that of both. So what is written goes out in pieces, each with its length before it (four
 bytes, big-endian); a piece of length 0 says that this direction has ended in order. A connection
-that ends before both directions have was broken.
+that ends before both directions have was broken. After the end, the length of all ones may say that
+nothing is read any more either, so that whoever passes the stream on can close it, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -17,10 +18,8 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
-    IReactorTime,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -30,8 +29,13 @@ from zope.interface import implementer
 #: Bytes of a piece's length.
 PIECE_HEAD = 4
 
-#: Seconds that a stream which was told to close waits for the other end to agree.
-CLOSING = 10.0
+#: In place of a length.
+END = bytes(PIECE_HEAD)
+CLOSED = b"\xff" * PIECE_HEAD
+
+
+def _nothing() -> None:
+    pass
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -41,29 +45,32 @@ class PieceStream(Protocol):
     same meaning: who has it gives it a protocol with L{carry}, and it is that protocol's transport.
     It lives as long as the socket, whose protocol it is, or is told what happens by whoever is.
 
+    @ivar whenUnread: called when the other end says that it reads no more.
     @ivar opened: has fired: it was agreed on before the socket became a stream.
     @ivar disconnecting: whether the protocol has said that it wants no more.
     """
 
     transport: Any
 
-    def __init__(self, clock: IReactorTime, peer: IAddress, host: IAddress) -> None:
+    def __init__(self, peer: IAddress, host: IAddress) -> None:
+        self.whenUnread: Callable[[], None] = _nothing
         self.opened: Deferred[None] = succeed(None)
         self.disconnecting = False
         self.isOver = False
-        self._clock = clock
         self._peer = peer
         self._host = host
         # An IProtocol, perhaps an IHalfCloseableProtocol.
         self._protocol: Any = None
-        # What was read and not yet handed on, and how much of the present piece is still to come.
-        self._rest = b""
+        # What was read, how much of it was handed on, and what is still to come of a piece.
+        self._read = b""
+        self._at = 0
         self._left = 0
         self._isPaused = True
         self._finReceived = False
         self._finSent = False
         self._isAborted = False
-        self._closing: IDelayedCall | None = None
+        self._isClosing = False
+        self._hasProducer = False
         self._awaitingEnd: list[Deferred[None]] = []
 
     # As a stream.
@@ -107,37 +114,38 @@ class PieceStream(Protocol):
             self.transport.pauseProducing()
 
     def dataReceived(self, data: bytes) -> None:
-        self._rest = self._rest + data if self._rest else data
+        left = self._read[self._at :]
+        self._read, self._at = left + data if left else data, 0
         self._handOn()
 
     def _handOn(self) -> None:
-        at, read = 0, self._rest
-        while at < len(read) and not self._isPaused and not self._isAborted:
-            if self._left:
-                piece = read[at : at + self._left]
-                at += len(piece)
+        # Whoever gets something may pause, resume or end us.
+        while not self._isPaused and not self._isAborted:
+            there = len(self._read) - self._at
+            if self._left and there:
+                end = self._at + min(self._left, there)
+                piece = self._read[self._at : end]
                 self._left -= len(piece)
-                # Before the protocol may pause, resume or end us.
-                self._rest = read[at:]
+                self._at = end
                 self._deliver(piece)
-                at, read = 0, self._rest
-                continue
-            if len(read) - at < PIECE_HEAD:
-                break
-            self._left = int.from_bytes(read[at : at + PIECE_HEAD], "big")
-            at += PIECE_HEAD
-            if not self._left:
-                self._rest = read[at:]
-                self._finCame()
-                at, read = 0, self._rest
-        self._rest = read[at:]
+            elif not self._left and there >= PIECE_HEAD:
+                end = self._at + PIECE_HEAD
+                head = self._read[self._at : end]
+                self._at = end
+                if head == END:
+                    self._finCame()
+                elif head == CLOSED and self._finReceived:
+                    self.whenUnread()
+                else:
+                    self._left = int.from_bytes(head, "big")
+            else:
+                return
 
     def _deliver(self, piece: bytes) -> None:
-        if self._closing is not None or self._finReceived:
-            # Nobody listens here any more, and the other end must learn it; or it has said that
-            # nothing more would come.
+        if self._finReceived:
+            # It was said that nothing more would come.
             self.abortConnection()
-        else:
+        elif not self._isClosing:
             self._protocol.dataReceived(piece)
 
     def _finCame(self) -> None:
@@ -156,8 +164,6 @@ class PieceStream(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.isOver = True
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
         if self._protocol is not None:
             self._protocol.connectionLost(self._why())
         for ended in self._awaitingEnd:
@@ -176,7 +182,7 @@ class PieceStream(Protocol):
     def _sendFin(self) -> None:
         if not self._finSent and not self.isOver:
             self._finSent = True
-            self.transport.write(bytes(PIECE_HEAD))
+            self.transport.write(END)
 
     def _closeIfFinished(self) -> None:
         if self._finSent and self._finReceived and not self.isOver:
@@ -193,13 +199,23 @@ class PieceStream(Protocol):
         self._closeIfFinished()
 
     def loseConnection(self) -> None:
-        if self.isOver or self._closing is not None:
+        """
+        Close, when all is written and the producer, if there is one, is done. What still comes is
+        for nobody; how long the other end may take to agree is for those to say who pass the stream
+        on, and know when it has got everything.
+        """
+        if self.isOver or self._isClosing:
             return
-        self.disconnecting = True
-        self._sendFin()
-        self._closing = self._clock.callLater(CLOSING, self.abortConnection)
-        self._closeIfFinished()
+        self._isClosing = self.disconnecting = True
+        if not self._hasProducer:
+            self._close()
         self.resumeProducing()
+
+    def _close(self) -> None:
+        self._sendFin()
+        if not self._finReceived:
+            self.transport.write(CLOSED)
+        self._closeIfFinished()
 
     def abortConnection(self) -> None:
         """
@@ -225,10 +241,14 @@ class PieceStream(Protocol):
         return self._host
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._hasProducer = True
         self.transport.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
+        self._hasProducer = False
         self.transport.unregisterProducer()
+        if self._isClosing and not self._finSent and not self.isOver:
+            self._close()
 
     def pauseProducing(self) -> None:
         self._isPaused = True

@@ -77,7 +77,6 @@ class Answers:
     _describe: Callable[[], dict[str, Any]]
     _pinsChanged: Callable[[], None]
     _findNat: Callable[[bool], Awaitable[dict[str, Any]]]
-    _clock: IReactorTime
     _serving: Serving
     _own: PeerAddress
 
@@ -175,7 +174,8 @@ class Answers:
         def splice(transport: Any) -> PieceStream:
             local, remote = spliceEnds()
             tuneLocal(transport, FULL_DATA)
-            pieces = PieceStream(self._clock, peer, self._own)
+            pieces = PieceStream(peer, self._own)
+            pieces.whenUnread = stream.loseConnection
             pieces.makeConnection(transport)
             pieces.carry(local)
             stream.carry(remote)

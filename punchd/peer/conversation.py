@@ -21,6 +21,7 @@ from punchd.errors import NotTrusted, ProtocolViolation, PunchdError, Refused, U
 from punchd.identity.tls import verdictOf
 from punchd.net.pacing import Allowance
 from punchd.values.addresses import Address
+from punchd.values.naming import UNLISTED, Listing
 from punchd.values.parties import Offer, Party
 from punchd.values.peers import PeerID
 from punchd.wire.boxes import BoundedAMP
@@ -38,6 +39,7 @@ from punchd.wire.commands import (
     offerArguments,
     offerFrom,
 )
+from punchd.wire.listing import listingArguments
 from punchd.wire.versions import (
     MASTER_ALPN,
     MASTER_VERSION,
@@ -85,11 +87,13 @@ class Welcome:
 
     @ivar observed: how it sees this connection.
     @ivar relay: where its relay is, if it has one.
+    @ivar zone: where peers have names in the DNS, if anywhere.
     """
 
     observed: Address
     assists: tuple[Assist, ...]
     relay: Relay | None = None
+    zone: str | None = None
 
 
 @frozen
@@ -101,6 +105,7 @@ class Greeting:
     name: str
     accepts: frozenset[PeerID]
     offer: Offer
+    listing: Listing = UNLISTED
 
 
 class Listener(Typing):
@@ -165,12 +170,14 @@ class Conversation(amp.CommandLocator):
             name=said.name,
             accepts=said.accepts,
             **offerArguments(said.offer),
+            **listingArguments(said.listing),
         )
         if transport.negotiatedProtocol != MASTER_ALPN:
             raise ProtocolViolation("what answers there is not a punchd server's master service")
         commonMasterVersion(answer["version"], OLDEST_MASTER_VERSION)
         self._ping()
-        return Welcome(answer["observed"], tuple(answer["assists"]), answer["relay"])
+        assists = tuple(answer["assists"])
+        return Welcome(answer["observed"], assists, answer["relay"], answer["zone"])
 
     def ask(self, command: type[amp.Command], **arguments: Any) -> Deferred[dict[str, Any]]:
         """

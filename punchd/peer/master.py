@@ -29,20 +29,22 @@ from punchd.net.held import HeldPort
 from punchd.net.own import ownAddresses, sourceToward
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.assists import AssistServices
-from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome, inTime
+from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
 from punchd.peer.discovering import Discovering
 from punchd.peer.families import IPv6Candidate, hostCandidates
 from punchd.peer.instruments import Instruments
 from punchd.peer.login import LoggingIn, secured
 from punchd.peer.ports import FreshPorts
+from punchd.peer.proving import isFoundAt
 from punchd.peer.roaming import Roaming
 from punchd.values.addresses import Address, isGlobalIPv6, makeAddress, showAddress
 from punchd.values.joining import JoinAddress
+from punchd.values.naming import UNLISTED
 from punchd.values.nat import NatBehaviour
 from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
 from punchd.values.peers import PeerID
-from punchd.wire.commands import Prove, Report, Tell, Update, offerArguments
-from punchd.wire.proving import SECRET_LENGTH
+from punchd.wire.commands import Report, Tell, Update, offerArguments
+from punchd.wire.listing import listingArguments
 
 #: Back-off between connections: the first wait, the longest, and by how much it grows. Jitter keeps
 #: the peers of a restarted server from all coming at once.
@@ -60,6 +62,7 @@ class MasterClient(Service):
     @ivar discovering: finds out what stands in front of us.
     @ivar leased: the port that our router lets anybody in to, if it has leased one.
     @ivar ipv6: our IPv6 candidate, if we have one.
+    @ivar listing: what of us shall be in the DNS.
     @ivar problem: why we are not connected; C{None} while we are, or at first.
     @ivar usedToward: how many streams and punches there are on C{port}, by peer: one four-tuple
         carries one connection.
@@ -93,6 +96,7 @@ class MasterClient(Service):
         self.problem: str | None = None
         self.usedToward: Counter[PeerID] = Counter()
         self.leased: HeldPort | None = None
+        self.listing = UNLISTED
         self._reactor, self._context = reactor, context
         self._arrivals = arrivals
         self._listener = listener(self)
@@ -179,7 +183,8 @@ class MasterClient(Service):
         # The port is called at where the server sees it: by the family of this connection.
         self.port.interface = self._host if ":" in self._host else ""
         said = self._present()
-        return evolve(said, offer=self.offerFor(said.offer, self.port))
+        offer = self.offerFor(said.offer, self.port)
+        return evolve(said, offer=offer, listing=self.listing)
 
     def _ended(self, conversation: Conversation) -> None:
         if self._conversation is not conversation:
@@ -266,7 +271,11 @@ class MasterClient(Service):
         said = self._present()
         offer = self.offerFor(said.offer, self.port)
         telling = conversation.ask(
-            Update, accepts=said.accepts, ipv6token=self.ipv6.token, **offerArguments(offer)
+            Update,
+            accepts=said.accepts,
+            ipv6token=self.ipv6.token,
+            **offerArguments(offer),
+            **listingArguments(self.listing),
         )
         telling.addErrback(lambda failure: self._note(f"{failure.value}"))
 
@@ -366,19 +375,11 @@ class MasterClient(Service):
         @raise PunchdError: when the server is not to be had, or will not look now.
         @raise twisted.internet.error.CannotListenError: when the port cannot be listened on.
         """
-        _, welcome = self._connected()
-        if mapped.host != welcome.observed.host:
-            return False
-        secret = self.entropy(SECRET_LENGTH)
         port.listen()
-        self._arrivals.secrets.add(secret)
         try:
-            proving = self.ask(Prove, port=mapped.port, secret=secret)
-            answer = await inTime(proving, self.clock)
+            return await isFoundAt(self, mapped, self._arrivals.secrets)
         finally:
-            self._arrivals.secrets.discard(secret)
             port.unlisten()
-        return bool(answer["proven"])
 
     # Introductions.
 

@@ -5,26 +5,24 @@ Services of a peer that anybody may reach, at the router's public address: C{--p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 from attrs import frozen
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from punchd.errors import ConfigurationError
 from punchd.nat.leases import Leases
 from punchd.nat.wish import NOT_ASKED, Wish
-from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
 from punchd.peer.leased import hasNatBefore
 from punchd.peer.master import MasterClient
+from punchd.peer.strangers import PublishedFactory
 from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.values.peers import PeerID, checkedName
 
@@ -32,13 +30,6 @@ _log = Logger()
 
 #: Seconds between two looks at what servers say of us.
 GLANCE = 1.0
-
-#: Connections to one published service at a time: anybody may come, and each takes two sockets.
-MOST_CONNECTIONS = 256
-
-#: Bytes to read at a time from a socket that is spliced with another.
-_READ_SIZE = 65536
-
 
 #: Where the local ports of published services begin, and how many there are: above those of other
 #: servers, and below those that kernels give out by themselves.
@@ -93,57 +84,6 @@ def portOf(description: str) -> int:
     return int(port) if re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65536 else 0
 
 
-class PublishedFactory(Factory):
-    """
-    Accepts strangers, and leads each to the service.
-    """
-
-    noisy = False
-
-    def __init__(self, service: str, endpoint: IStreamClientEndpoint) -> None:
-        self._service = service
-        self._endpoint = endpoint
-        self._strangers: set[SpliceEnd] = set()
-
-    def buildProtocol(self, addr: IAddress | None) -> SpliceEnd | None:
-        if len(self._strangers) >= MOST_CONNECTIONS:
-            return None
-        stranger, local = spliceEnds()
-        self._strangers.add(stranger)
-        stranger.whenConnected = lambda: self._connect(stranger, local)
-        return stranger
-
-    def _connect(self, stranger: SpliceEnd, local: SpliceEnd) -> None:
-        tuneLocal(stranger.transport, _READ_SIZE)
-        factory = Factory.forProtocol(lambda: local)
-        factory.noisy = False
-        connecting = self._endpoint.connect(factory)
-
-        def lost() -> None:
-            self._strangers.discard(stranger)
-            connecting.cancel()
-
-        def failed(failure: Failure) -> None:
-            if failure.check(CancelledError) is not None:
-                return
-            _log.info(
-                "the published service {service} does not answer: {error}",
-                service=self._service,
-                error=failure.getErrorMessage(),
-            )
-            stranger.transport.abortConnection()
-
-        stranger.whenLost = lost
-        connecting.addCallbacks(lambda _: tuneLocal(local.transport, _READ_SIZE), failed)
-
-    def abort(self) -> None:
-        """
-        End all connections.
-        """
-        for stranger in list(self._strangers):
-            stranger.transport.abortConnection()
-
-
 class Published:
     """
     One service, and where it is to be reached. Made by L{Publishing}.
@@ -173,12 +113,19 @@ class Published:
         self._leases = leases
         self._local = local
         self._note = note
-        self._factory = PublishedFactory(publication.service, endpoint)
+        self._factory = PublishedFactory(reactor, publication.service, endpoint)
         self._listener: IListeningPort | None = None
         self._wish: Wish | None = None
         self._own: str | None = None
         self._observed: set[str] = set()
         self._said = ""
+
+    @property
+    def secrets(self) -> set[bytes]:
+        """
+        What servers know that are expected to look for us at C{address}.
+        """
+        return self._factory.secrets
 
     def noNat(self, host: str) -> None:
         """
@@ -291,6 +238,32 @@ class Published:
             "by": self.by,
             "problem": self.problem or None,
         }
+
+
+def publishedOf(
+    reactor: Any,
+    leases: Leases,
+    peerID: PeerID,
+    publications: Sequence[Publication],
+    exposures: Mapping[str, IStreamClientEndpoint],
+    note: Callable[[str], None],
+) -> list[Published]:
+    """
+    What a peer publishes of its exposures.
+
+    @raise ConfigurationError: when one of them is not there.
+    """
+    published = []
+    for one in publications:
+        service, endpoint = one.service, exposures.get(one.service)
+        if endpoint is None:
+            raise ConfigurationError(
+                f"--publish {service}: there is no such service; say --expose {service}=ENDPOINT, "
+                "too"
+            )
+        local = localPort(peerID, service)
+        published.append(Published(reactor, leases, one, endpoint, local, note))
+    return published
 
 
 class Publishing(Service):

@@ -142,7 +142,6 @@ class RunningPeer:
         answer = await asking.answer
         tuneLocal(asking.transport, FULL_DATA)
         stream = PieceStream(
-            self._reactor,
             PeerAddress.fromJSON(answer["peer"]),
             PeerAddress.fromJSON(answer["host"]),
         )

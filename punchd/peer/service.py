@@ -36,6 +36,7 @@ from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
 from punchd.observers import LoggingObserver
 from punchd.peer.access import AllowList
+from punchd.peer.announcing import Announcing
 from punchd.peer.answering import Answering
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.connecting import Connecting
@@ -50,7 +51,7 @@ from punchd.peer.leased import LeasedPort
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
 from punchd.peer.named import NamedStream
-from punchd.peer.publishing import Publication, Published, Publishing, localPort
+from punchd.peer.publishing import Publication, Publishing, publishedOf
 from punchd.peer.punches import Punches
 from punchd.peer.serving import Serving
 from punchd.peer.socks import makeForward
@@ -92,6 +93,7 @@ class PunchdPeer(Service):
         exposures: Mapping[str, IStreamClientEndpoint] | None = None,
         forwards: Sequence[tuple[str, IStreamServerEndpoint, Target | None]] = (),
         publications: Sequence[Publication] = (),
+        isListed: bool = False,
         allow: Sequence[str] = (),
         roots: Path | str = "system",
         guesses: int = MOST_GUESSES,
@@ -108,6 +110,7 @@ class PunchdPeer(Service):
         @param forwards: for each, what the person called it, where to listen, and what for; C{None}
             for everything, by SOCKS.
         @param publications: which of the exposures anybody may reach, and where.
+        @param isListed: whether its name and address shall be in the DNS of the servers.
         @param allow: rules as in C{--allow}.
         @param now: the wall clock.
         @param roots: what vouches for servers without a pin: a PEM file, or C{"system"}.
@@ -177,32 +180,11 @@ class PunchdPeer(Service):
         )
         self._leased = LeasedPort(reactor, self.clients, self._leases, arrivals, self.punches, note)
         self._usesLeases = Mapped.name in names
-        self._publishing = Publishing(
-            reactor,
-            self.clients,
-            [
-                Published(
-                    reactor,
-                    self._leases,
-                    one,
-                    self._published(one.service, exposures),
-                    localPort(self.identity.peerID, one.service),
-                    note,
-                )
-                for one in publications
-            ],
+        published = publishedOf(
+            reactor, self._leases, self.identity.peerID, publications, exposures or {}, note
         )
-
-    def _published(
-        self, service: str, exposures: Mapping[str, IStreamClientEndpoint] | None
-    ) -> IStreamClientEndpoint:
-        endpoint = (exposures or {}).get(service)
-        if endpoint is None:
-            raise ConfigurationError(
-                f"--publish {service}: there is no such service; say --expose {service}=ENDPOINT, "
-                "too"
-            )
-        return endpoint
+        self._publishing = Publishing(reactor, self.clients, published)
+        self._announcing = Announcing(reactor, self.clients, name, published, isListed, note)
 
     def _answering(self, client: MasterClient) -> Answering:
         return Answering(client, self.pins, self._policy, self.punches, self.links)
@@ -250,6 +232,7 @@ class PunchdPeer(Service):
             client.startService()
         self._leases.startService()
         self._publishing.startService()
+        self._announcing.startService()
         if self._usesLeases:
             self._leased.startService()
         wanted = set()
@@ -283,7 +266,6 @@ class PunchdPeer(Service):
             self.describe,
             self.pinsChanged,
             self.findNat,
-            self._reactor,
             Serving(self._reactor, self),
             self.address,
         )
@@ -308,7 +290,7 @@ class PunchdPeer(Service):
         returning = DeferredList(
             [
                 maybeDeferred(service.stopService)
-                for service in (self._publishing, self._leased, self._leases)
+                for service in (self._announcing, self._publishing, self._leased, self._leases)
                 if service.running
             ]
         )

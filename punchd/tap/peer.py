@@ -22,6 +22,7 @@ from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
 from punchd.tap.options import PunchdOptions, defaultState
 from punchd.values.joining import JoinAddress
+from punchd.values.naming import asciiLabel, checkedLabel
 from punchd.values.peers import checkedName
 
 
@@ -52,7 +53,10 @@ class Options(PunchdOptions):
         ],
         ["config", None, None, "these options as TOML; the command line wins"],
     ]
-    optFlags: ClassVar = [["no-relay", None, "direct or nothing"]]
+    optFlags: ClassVar = [
+        ["publish-address", None, "this peer's name and address may appear in the servers' DNS"],
+        ["no-relay", None, "direct or nothing"],
+    ]
 
     def opt_server(self, address: str) -> None:
         """
@@ -89,7 +93,9 @@ class Options(PunchdOptions):
         super().postOptions()
         if not self["name"]:
             raise usage.UsageError("say --name NAME: what this peer is called")
-        checkedName(self["name"], "--name")
+        self["name"] = checkedName(asciiLabel(self["name"], "--name"), "--name")
+        if self["publish-address"]:
+            checkedLabel(self["name"])
         if not self.many["server"]:
             raise usage.UsageError("say --server HOST[:PORT][#PIN]: where the server is")
         parseGuesses(self["guesses"])
@@ -193,6 +199,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         exposures=exposures,
         forwards=forwards,
         publications=list(publications.values()),
+        isListed=bool(options["publish-address"]),
         allow=many["allow"],
         roots=options["ca"] or "system",
         guesses=parseGuesses(options["guesses"]),

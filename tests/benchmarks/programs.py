@@ -63,23 +63,30 @@ while read := connection.recv_into(buffer):
 print(json.dumps([count, time.monotonic() - began]))
 """
 
-#: Receives BYTES in all from HOST PORT, over COUNT connections at once; prints bytes and seconds as
-#: JSON. The time begins with the first byte.
+#: Receives BYTES in all from HOST PORT, over COUNT connections at once; prints bytes, seconds, and
+#: how many connections broke, as JSON. The time begins with the first byte.
 SINKS = """
 import json, selectors, socket, sys, time
 host, port, count, total = sys.argv[1], *map(int, sys.argv[2:5])
 watched = selectors.DefaultSelector()
+buffer, received, broken, began = bytearray(1 << 20), 0, 0, None
 for _ in range(count):
-    watched.register(socket.create_connection((host, port), 30), selectors.EVENT_READ)
-buffer, received, began = bytearray(1 << 20), 0, None
+    try:
+        watched.register(socket.create_connection((host, port), 30), selectors.EVENT_READ)
+    except OSError:
+        broken += 1
 while received < total and watched.get_map():
     for key, _ in watched.select():
-        read = key.fileobj.recv_into(buffer)
-        began = began or time.monotonic()
-        received += read
-        if not read:
+        try:
+            read = key.fileobj.recv_into(buffer)
+        except OSError:
+            read, broken = 0, broken + 1
+        if read:
+            began = began or time.monotonic()
+            received += read
+        else:
             watched.unregister(key.fileobj)
-print(json.dumps([received, time.monotonic() - began]))
+print(json.dumps([received, time.monotonic() - (began or 0), broken]))
 """
 
 #: Asks HOST PORT, an echo, 64 bytes at a time for SECONDS, and prints the seconds that each answer

@@ -3,7 +3,8 @@ What relaying costs: throughput, processor time and memory, against haproxy.
 
 Run it with C{python -m tests.benchmarks.relay [MEGABYTES] [RUNS] [PAIRS]}, on loopback. Each run
 sends that many MB from one process to another, through each relay in turn; the processor time is
-the relay's own. Then PAIRS relayed paths are opened, and nothing is said on them.
+the relay's own. Then there are small requests beside such a transfer, and at last PAIRS relayed
+paths are opened, and nothing more is said on them.
 
 haproxy, in TCP mode with C{option splice-auto}, is compared with if it is installed (Debian:
 C{apt-get install haproxy}).
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -365,6 +367,48 @@ def idle(pairs: int) -> str:
     )
 
 
+def besides(count: int) -> str:
+    """
+    Requests of 64 bytes on one path, alone and beside another one that carries all it can.
+    """
+    relay = Relay("splice")
+    ends: list[socket.socket] = []
+    try:
+        one, two = _path(relay, ends)
+        for end in (one, two):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        alone = _roundTrips(one, two)
+        loading = threading.Thread(target=relay.run, args=(count,))
+        loading.start()
+        time.sleep(0.5)
+        loaded = []
+        while loading.is_alive():
+            loaded += _roundTrips(one, two, 100)
+        loading.join()
+    finally:
+        for end in ends:
+            end.close()
+        relay.close()
+    told = (
+        "/".join(f"{1e6 * statistics.quantiles(times, n=100)[at - 1]:.0f}" for at in (50, 99))
+        for times in (alone, loaded)
+    )
+    return "64 bytes there and back, p50/p99: {} us; beside a busy path {} us".format(*told)
+
+
+def _roundTrips(one: socket.socket, two: socket.socket, count: int = 2000) -> list[float]:
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        for end, other in ((one, two), (two, one)):
+            end.sendall(bytes(64))
+            left = 64
+            while left:
+                left -= len(other.recv(left))
+        times.append(time.perf_counter() - began)
+    return times
+
+
 def _path(relay: Relay, ends: list[socket.socket]) -> list[socket.socket]:
     found = []
     for opening in relay.openings():
@@ -413,6 +457,7 @@ def main() -> None:
             line += f" {faster:20.2f}, {dearer:.2f}"
         print(line)
     print(f"medians of {runs} runs of {megabytes} MB")
+    print(besides(count))
     print(idle(pairs))
 
 

@@ -52,11 +52,12 @@ def main() -> None:
     with _ways(0) as (alice, ways):
         print(f"{'a 64-byte request, no delay':27} {'idle p50':>9} {'p99':>9} {'busy p50':>9} p99")
         for way, figures in zip(ways, _alternate(rounds, ways, alice), strict=True):
-            idle, busy, quotient, one, many = figures
+            idle, busy, quotient, one, many, broken = figures
             print(
                 f"{way.name:27} {_micros(idle, 50)} {_micros(idle, 99)} "
                 f"{_micros(busy, 50)} {_micros(busy, 99)}   p99 busy / idle {quotient:.1f}; "
                 f"{one:.0f} MB/s over 1 stream, {many:.0f} over {_MANY} ({many / one:.2f})"
+                f"{f', of which {broken} broke' if broken else ''}"
             )
     with _ways(_DELAY) as (alice, ways):
         times = {way.name: _firstBytes(alice, way, rounds * 4) for way in ways}
@@ -100,25 +101,28 @@ def _ways(delay: float) -> Iterator[tuple[Host, list[_Way]]]:
             )
 
 
-_Figures = tuple[list[float], list[float], float, float, float]
+_Figures = tuple[list[float], list[float], float, float, float, int]
 
 
 def _alternate(rounds: int, ways: list[_Way], alice: Host) -> list[_Figures]:
     """
     For each way: the seconds of requests on an idle and on a busy link, the median of the rounds'
-    quotients of their p99, and MB/s of one and of many streams.
+    quotients of their p99, MB/s of one and of many streams, and the most that broke of many.
     """
     idle: list[list[list[float]]] = [[] for _ in ways]
     busy: list[list[list[float]]] = [[] for _ in ways]
     one: list[list[float]] = [[] for _ in ways]
     many: list[list[float]] = [[] for _ in ways]
+    broken = [0 for _ in ways]
     for _ in range(rounds):
         for number, way in enumerate(ways):
             idle[number].append(_requests(alice, way))
             with _bulk(alice, way):
                 busy[number].append(_requests(alice, way))
-            one[number].append(_together(alice, way, 1))
-            many[number].append(_together(alice, way, _MANY))
+            one[number].append(_together(alice, way, 1)[0])
+            speed, lost = _together(alice, way, _MANY)
+            many[number].append(speed)
+            broken[number] = max(broken[number], lost)
     return [
         (
             list(chain.from_iterable(idle[number])),
@@ -129,6 +133,7 @@ def _alternate(rounds: int, ways: list[_Way], alice: Host) -> list[_Figures]:
             ),
             statistics.median(one[number]),
             statistics.median(many[number]),
+            broken[number],
         )
         for number in range(len(ways))
     ]
@@ -151,11 +156,11 @@ def _bulk(alice: Host, way: _Way) -> Iterator[None]:
         sink.wait()
 
 
-def _together(alice: Host, way: _Way, count: int) -> float:
+def _together(alice: Host, way: _Way, count: int) -> tuple[float, int]:
     total = _MEGABYTES * 1_000_000
     argv = ["python3", "-c", SINKS, way.address, str(way.source), str(count), str(total)]
-    received, seconds = json.loads(alice.run(argv, timeout=300).stdout)
-    return float(received) / float(seconds) / 1e6
+    received, seconds, broken = json.loads(alice.run(argv, timeout=300).stdout)
+    return float(received) / float(seconds) / 1e6, int(broken)
 
 
 def _firstBytes(alice: Host, way: _Way, runs: int) -> list[list[float]]:

@@ -336,6 +336,21 @@ async def test_linesAreReceived(meeting: Meeting) -> None:
 
 
 @ensureDeferred
+async def test_manyAtOnceGetEachItsOwn(meeting: Meeting) -> None:
+    class Doubling(Talker):
+        def dataReceived(self, data: bytes) -> None:
+            self.transport.write(data + data)
+
+    await meeting.listen(Talkers(Doubling))
+    waiting = [meeting.client().connect(Talkers()) for _ in range(10)]
+    talkers: list[Any] = [await one for one in waiting]
+    for number, talker in enumerate(talkers):
+        talker.transport.write(b"%d" % number)
+    await until(lambda: all(talker.received for talker in talkers))
+    assert [bytes(talker.received) for talker in talkers] == [b"%d" % n * 2 for n in range(10)]
+
+
+@ensureDeferred
 async def test_aServiceIsThereOnlyWhileItsPortListens(meeting: Meeting) -> None:
     with pytest.raises(Refused, match="not exposed here"):
         await meeting.client().connect(Talkers())

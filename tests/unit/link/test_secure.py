@@ -2,6 +2,8 @@
 Tests for L{punchd.link.secure}: real TLS, on connections in memory and on loopback.
 """
 
+import ctypes
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -509,3 +511,52 @@ def test_aProducerStopsWhenThereIsNoHandshake() -> None:
     late = Producer()
     ends.client.registerProducer(late, True)
     assert (producer.told, late.told) == (["pause", "stop"], ["stop"])
+
+
+class Heap:
+    """
+    What OpenSSL asked malloc for since this was made, as far as the heap tells it (mallinfo2(3)).
+    """
+
+    def __init__(self) -> None:
+        self._before = self._inUse()
+
+    @staticmethod
+    def _inUse() -> int:
+        class MallInfo(ctypes.Structure):
+            _fields_ = [
+                (name, ctypes.c_size_t)
+                for name in (
+                    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+                    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+                )
+            ]
+
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+        mallinfo2.restype = MallInfo
+        info = mallinfo2()
+        return int(info.uordblks) + int(info.hblkhd)
+
+    @property
+    def grown(self) -> int:
+        gc.collect()
+        return self._inUse() - self._before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc >= 2.33 tells it")
+def test_whatMuchDataLeavesBehindIsSmall() -> None:
+    made = [Ends() for _ in range(20)]
+    heap = Heap()
+    for ends in made:
+        for writer, reader, written in (
+            (ends.client, ends.server, ends.wire.one),
+            (ends.server, ends.client, ends.wire.two),
+        ):
+            for length in (1, 1_000_000, 300_000):
+                writer.write(bytes(length))
+                reader.dataReceived(ends.take(written))
+            written.sent = b""
+        ends.alice.pieces.clear()
+        ends.bob.pieces.clear()
+    # Two buffers for one record each; stock TLS keeps as much as was ever written or read at once.
+    assert heap.grown / len(made) / 2 < 36_000

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from punchd.net.pieces import CLOSING, PieceStream
+from punchd.net.pieces import PieceStream
 from tests.unit.link.pairs import User
 from tests.unit.net.memory import HERE, THERE, MemoryTransport, Pair, lost
 
@@ -39,9 +39,7 @@ class Ends:
 
     def __init__(self, one: Any = User, two: Any = User) -> None:
         self.clock = Clock()
-        self.streams = [
-            PieceStream(self.clock, peer, host) for peer, host in ((THERE, HERE), (HERE, THERE))
-        ]
+        self.streams = [PieceStream(peer, host) for peer, host in ((THERE, HERE), (HERE, THERE))]
         self.users = [one(), two()]
         self.pair = Pair(self.clock, self.streams[0], self.streams[1])
         for stream, user in zip(self.streams, self.users, strict=True):
@@ -58,7 +56,7 @@ class Ends:
 
 
 def test_itIsATransport() -> None:
-    stream = PieceStream(Clock(), THERE, HERE)
+    stream = PieceStream(THERE, HERE)
     for interface in (ITransport, IConsumer, IPushProducer):
         verifyObject(interface, stream)
     assert (stream.getPeer(), stream.getHost()) == (THERE, HERE)
@@ -81,7 +79,7 @@ def test_eachPieceStandsBehindItsLength(ends: Ends) -> None:
 
 def test_whatCameBeforeThereIsAUserIsNotLost() -> None:
     clock = Clock()
-    one, two = PieceStream(clock, THERE, HERE), PieceStream(clock, HERE, THERE)
+    one, two = PieceStream(THERE, HERE), PieceStream(HERE, THERE)
     pair = Pair(clock, one, two)
     one.carry(User())
     one.write(b"early")
@@ -119,19 +117,31 @@ def test_aSocketThatEndsByItselfWasBroken(ends: Ends) -> None:
     assert ends.ended(ConnectionLost, ConnectionLost)
 
 
-def test_whoTalksToSomebodyWhoHasClosedIsTold(ends: Ends) -> None:
+def test_whoClosesReadsNothingMoreAndSaysSo(ends: Ends) -> None:
+    unread: list[None] = []
+    ends.streams[1].whenUnread = lambda: unread.append(None)
+    ends.streams[0].write(b"the last word")
     ends.streams[0].loseConnection()
     ends.pair.flush()
-    assert ends.users[1].inputEnded
+    assert (ends.users[1].received, ends.users[1].inputEnded) == (b"the last word", True)
+    assert unread == [None]
     ends.streams[1].write(b"are you there?")
-    assert ends.ended(ConnectionAborted, ConnectionLost)
+    ends.streams[1].loseWriteConnection()
+    assert ends.ended(ConnectionDone, ConnectionDone)
+    assert ends.users[0].received == b""
 
 
-def test_nobodyWaitsForeverForTheOtherEnd(ends: Ends) -> None:
+def test_closingWaitsForTheProducer(ends: Ends) -> None:
+    ends.streams[0].registerProducer(User(), True)
     ends.streams[0].loseConnection()
+    ends.streams[0].write(b"not yet")
     ends.pair.flush()
-    ends.clock.advance(CLOSING)
-    assert ends.ended(ConnectionAborted, ConnectionLost)
+    assert not ends.users[1].inputEnded
+    ends.streams[0].unregisterProducer()
+    ends.pair.flush()
+    assert (ends.users[1].received, ends.users[1].inputEnded) == (b"not yet", True)
+    ends.streams[1].loseConnection()
+    assert ends.ended(ConnectionDone, ConnectionDone)
 
 
 def test_moreAfterTheEndIsAViolation(ends: Ends) -> None:
@@ -147,7 +157,7 @@ def test_aReasonComesTooLate(ends: Ends) -> None:
 
 
 def test_whoIsCarriedAfterTheEndHearsOfIt() -> None:
-    stream = PieceStream(Clock(), THERE, HERE)
+    stream = PieceStream(THERE, HERE)
     stream.makeConnection(MemoryTransport(stream, False))
     over: list[None] = []
     stream.whenOver().addCallback(over.append)
@@ -178,7 +188,7 @@ class Choosy(User):
 
 
 def test_whoPausesGetsNothingMore() -> None:
-    stream = PieceStream(Clock(), THERE, HERE)
+    stream = PieceStream(THERE, HERE)
     transport = MemoryTransport(stream, False)
     stream.makeConnection(transport)
     user = Choosy()
@@ -212,7 +222,7 @@ def test_itDoesNotMatterHowPiecesAreCut(
     made: tuple[list[bytes], Iterator[bytes]], kind: Any
 ) -> None:
     pieces, parts = made
-    stream = PieceStream(Clock(), THERE, HERE)
+    stream = PieceStream(THERE, HERE)
     stream.makeConnection(MemoryTransport(stream, False))
     user = kind()
     stream.carry(user)
@@ -225,7 +235,7 @@ def test_itDoesNotMatterHowPiecesAreCut(
 
 @given(st.binary(max_size=100))
 def test_garbageBreaksNothing(data: bytes) -> None:
-    stream = PieceStream(Clock(), THERE, HERE)
+    stream = PieceStream(THERE, HERE)
     stream.makeConnection(MemoryTransport(stream, False))
     stream.carry(User())
     stream.dataReceived(data)

@@ -38,7 +38,7 @@ def reading() -> Iterator[Reading]:
 
 
 def test_whatComesIsTakenAtOnce(reading: Reading) -> None:
-    data = bytes(range(256)) * 400
+    data = bytes(range(256)) * 250
     reading.there.sendall(data)
     assert reading.transport.doRead() is None
     assert reading.taken == [data]

@@ -21,6 +21,7 @@ from zope.interface.verify import verifyObject
 
 from punchd.errors import NoPath, Refused, Unreachable
 from punchd.interfaces import IStreamExposer
+from punchd.link.stream import CLOSING
 from punchd.net.pieces import PieceStream
 from punchd.peer.control import (
     MOST_EARLY,
@@ -114,7 +115,6 @@ class Asking:
             describe or (lambda: {"name": "alice"}),
             self._pinsChanged,
             self._findNat,
-            self.clock,
             Serving(self.clock, self.exposer),
             OWN,
         )
@@ -475,7 +475,7 @@ class Opened(Connected):
         The program goes on with the stream, after the answer.
         """
         self.program = User()
-        pieces = PieceStream(self.clock, PeerAddress("bob", BOB.peerID), OWN)
+        pieces = PieceStream(PeerAddress("bob", BOB.peerID), OWN)
         self.pair.one.protocol = pieces
         pieces.makeConnection(self.pair.one)
         pieces.carry(self.program)
@@ -539,3 +539,26 @@ def test_aStreamThatBreaksIsBrokenForTheProgram(program: Opened) -> None:
     program.flush()
     assert program.program.lost is not None
     assert program.program.lost.check(ConnectionLost)
+
+
+def test_aProgramThatClosesDoesNotWaitForeverForTheService(program: Opened) -> None:
+    stream = program.begin()
+    stream.write(b"the last word")
+    stream.loseConnection()
+    program.flush()
+    assert (program.service.received, program.service.inputEnded) == (b"the last word", True)
+    program.sides.clock.advance(CLOSING)
+    program.flush()
+    assert program.program.lost is not None
+    assert program.program.lost.check(ConnectionLost)
+
+
+def test_aServiceThatTalksToAProgramThatHasClosedIsTold(program: Opened) -> None:
+    program.begin().loseConnection()
+    program.flush()
+    program.service.transport.write(b"are you there?")
+    program.flush()
+    program.sides.wire.advance(CLOSING)
+    assert program.service.lost is not None
+    assert program.service.lost.check(ConnectionLost)
+    program.flush()

@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
 from punchd.errors import ConfigurationError, PunchdError, Refused, Unreachable
 from punchd.nat.leases import Leases
@@ -25,10 +24,8 @@ from punchd.peer.conversation import Welcome
 from punchd.peer.leased import LeasedPort, hasNatBefore
 from punchd.peer.master import MasterClient
 from punchd.peer.publishing import (
-    MOST_CONNECTIONS,
     Publication,
     Published,
-    PublishedFactory,
     Publishing,
     localPort,
     portOf,
@@ -463,55 +460,6 @@ def test_aServerThatIsGoneChangesNothing() -> None:
     world.pass_(60)
     assert publishing.toJSON()["web"]["address"] == f"{OUTSIDE}:8080"
     world.end()
-
-
-@define(eq=False)
-class Endpoint:
-    """
-    Connects to nobody, until the test says so.
-    """
-
-    factory: Any = None
-    connecting: Deferred[Any] = field(factory=Deferred)
-
-    def connect(self, factory: Any) -> Deferred[Any]:
-        self.factory = factory
-        return self.connecting
-
-
-def stranger(factory: PublishedFactory) -> tuple[Any, StringTransport]:
-    end = factory.buildProtocol(None)
-    assert end is not None
-    transport = StringTransport()
-    end.makeConnection(transport)
-    return end, transport
-
-
-def test_strangersAreBounded() -> None:
-    endpoint = Endpoint()
-    factory = PublishedFactory("web", cast(IStreamClientEndpoint, endpoint))
-    ends = [stranger(factory)[0] for _ in range(MOST_CONNECTIONS)]
-    assert factory.buildProtocol(None) is None
-    endpoint.connecting.addErrback(lambda _: None)
-    ends[0].connectionLost()
-    assert factory.buildProtocol(None) is not None
-
-
-def test_aStrangerIsTurnedAwayWhereTheServiceIsNotThere() -> None:
-    endpoint = Endpoint()
-    factory = PublishedFactory("web", cast(IStreamClientEndpoint, endpoint))
-    _, transport = stranger(factory)
-    endpoint.connecting.errback(Unreachable("refused"))
-    assert transport.disconnecting
-
-
-def test_strangersGoWithThePeer() -> None:
-    endpoint = Endpoint()
-    factory = PublishedFactory("web", cast(IStreamClientEndpoint, endpoint))
-    _, transport = stranger(factory)
-    factory.abort()
-    assert transport.disconnecting
-    endpoint.connecting.addErrback(lambda _: None)
 
 
 # The leased port.

@@ -250,3 +250,22 @@ def test_guessesMayStandInTheFile(tmp_path: Path) -> None:
 def test_withoutARelayNoneIsTaken(tmp_path: Path, flags: list[str], takes: bool) -> None:
     peer = makePeer(parsed(*NEEDED, f"--state={tmp_path}", *flags), Clock())
     assert peer.punches.offer.takesRelay is takes
+
+
+def test_aNameInOtherLettersHasAFormOfItsOwn() -> None:
+    options = parsed("--server=example.org", "--name=bücher", "--publish-address")
+    assert options["name"] == "xn--bcher-kva"
+    assert options["publish-address"]
+
+
+def test_aNameThatTheDNSDoesNotHaveCannotAppearThere(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--server=example.org", "--name=bob_1")
+    assert parsed(*arguments)["name"] == "bob_1"
+    said = refusal(capsys, *arguments, "--publish-address")
+    assert "'bob_1' cannot be a name in the DNS: use 1 to 63 letters, digits or '-'" in said
+
+
+def test_thePeerIsMadeToAppear(tmp_path: Path) -> None:
+    for option, listed in (("--publish-address", True), ("--no-relay", False)):
+        peer = makePeer(parsed(*NEEDED, f"--state={tmp_path / option}", option), Clock())
+        assert peer.clients[0].listing.hasAddress is listed
