@@ -34,8 +34,9 @@ DEADLINE = 5.0
 #: idle mappings for two hours, but many drop them after five minutes.
 KEEP_ALIVE = (60, 15, 4)
 
-#: Milliseconds after which data in flight that nobody acknowledges ends the connection (RFC 5482).
-#: The link goes on over another one, if need be over the same path.
+#: Milliseconds after which data in flight that nobody acknowledges ends the connection (RFC 5482),
+#: and data that nobody reads. The link goes on over another one, if need be over the same path. A
+#: relay may stop reading for longer, when it has been told to be slow.
 USER_TIMEOUT = 2000
 
 #: Bytes that may wait in the kernel, beyond what is in flight. A longer queue would only make
@@ -93,10 +94,8 @@ class PunchedConnection(Protocol):
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
-        for name, value in _OPTIONS:
-            option = getattr(socket, name, None)
-            if option is not None:
-                handle.setsockopt(socket.IPPROTO_TCP, option, value)
+        if self.way is not Way.RELAYED:
+            _tune(handle)
         self.connectedAt = self._clock.seconds()
         self._deadline = self._clock.callLater(DEADLINE, self._tooLate)
         if self.ticket is not None:
@@ -209,3 +208,10 @@ class PunchedConnection(Protocol):
         if reason.check(ConnectionClosed) is None:
             return NotTrusted(f"TLS failed: {reason.getErrorMessage() or repr(reason.value)}")
         return Unreachable("the connection ended before the other end had proven itself")
+
+
+def _tune(handle: socket.socket) -> None:
+    for name, value in _OPTIONS:
+        option = getattr(socket, name, None)
+        if option is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)

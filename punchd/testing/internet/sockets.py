@@ -179,6 +179,11 @@ class Socket:
             return b""
         raise failure(errno.EAGAIN)
 
+    def recv_into(self, buffer: memoryview) -> int:
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def send(self, data: bytes) -> int:
         connection = self._open()
         if connection.error:

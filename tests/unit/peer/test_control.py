@@ -558,7 +558,7 @@ def test_aServiceThatTalksToAProgramThatHasClosedIsTold(program: Opened) -> None
     program.flush()
     program.service.transport.write(b"are you there?")
     program.flush()
-    program.sides.wire.advance(CLOSING)
+    program.sides.link.advance(CLOSING)
     assert program.service.lost is not None
     assert program.service.lost.check(ConnectionLost)
     program.flush()
