@@ -5,6 +5,7 @@ The peer that runs in another process of this machine, by its control socket.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd import errors
-from punchd.errors import PunchdError, Unreachable
+from punchd.errors import ConfigurationError, PunchdError, Unreachable
 from punchd.identity.folder import StateFolder
 from punchd.interfaces import IStreamExposer, IStreamOpener
 from punchd.net.pieces import PieceStream
@@ -36,6 +37,9 @@ _log = Logger()
 
 #: Seconds until it is tried again whether the peer is back, by how often it was tried.
 _backOff = backoffPolicy(initialDelay=0.5, maxDelay=10.0)
+
+#: Bytes of the longest path that a UNIX socket may have (unix(7)), with one to end it.
+_MOST_PATH = 107
 
 #: The longest line that is believed to be the peer's.
 _MOST_LINE = 1 << 20
@@ -161,7 +165,13 @@ class RunningPeer:
         return asking
 
     def _endpoint(self) -> UNIXClientEndpoint:
-        return UNIXClientEndpoint(self._reactor, str(self._folder.file(SOCKET)))
+        path = str(self._folder.file(SOCKET))
+        if len(os.fsencode(path)) > _MOST_PATH:
+            # Twisted would wait for it forever.
+            raise ConfigurationError(
+                f"the path {path} is too long for a socket: choose another folder by state="
+            )
+        return UNIXClientEndpoint(self._reactor, path)
 
     def _absent(self, error: ConnectError) -> Unreachable:
         return Unreachable(

@@ -212,6 +212,16 @@ class Carrying:
         for way in self._ways:
             self._look(way)
 
+    def look(self) -> None:
+        """
+        Notice ends that have broken while they were not read from, which the reactor does not tell.
+        """
+        for way in self._ways:
+            if not (way.isEnded or way.isFull()) or not way.source.connected:
+                continue
+            if way.source.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                way.source.abortConnection()
+
     def stop(self) -> None:
         """
         Nothing is moved any more; the transports are what they were.

@@ -132,6 +132,7 @@ class Pair:
         """
         if self.stage is not Stage.CARRYING or self._carrying is None:
             return
+        self._carrying.look()
         if self._carrying.count != self._seen:
             self._seen, self._changed = self._carrying.count, now
         most = self._room.accounts.limits.seconds

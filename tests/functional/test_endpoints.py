@@ -472,6 +472,15 @@ async def test_withoutARunningPeerItIsSaid(tmp_path: Path) -> None:
 
 
 @ensureDeferred
+async def test_aFolderWhosePathIsTooLongIsAMistake(tmp_path: Path) -> None:
+    from twisted.internet import reactor
+
+    nobody = RunningPeer(reactor, StateFolder(tmp_path / ("x" * 108)))
+    with pytest.raises(ConfigurationError, match="too long for a socket"):
+        await PunchdClientEndpoint(nobody, "bob", "talk").connect(Talkers())
+
+
+@ensureDeferred
 async def test_aServiceIsExposedAgainWhenThePeerIsBack(tmp_path: Path) -> None:
     from twisted.internet import reactor
 

@@ -84,6 +84,13 @@ def isReset(end: End) -> bool:
     return lost is not None and not end.inputEnded and lost.check(ConnectionLost) is not None
 
 
+def isGone(end: End) -> bool:
+    """
+    Whether an end's connection has broken, even if the other side had said its last before.
+    """
+    return end.lost is not None and end.lost.check(ConnectionLost) is not None
+
+
 class TestCarrying:
     @ensureDeferred
     async def test_whatOneEndSaysComesOutAtTheOther(self, moving: Relaying) -> None:
@@ -149,6 +156,20 @@ class TestCarrying:
         alice.transport.abortConnection()
         await until(lambda: bob.isOver)
         assert isReset(bob)
+
+    @ensureDeferred
+    async def test_anEndThatIsKilledIsAResetForWhoWritesOn(self, moving: Relaying) -> None:
+        alice, bob = await moving.path()
+        # What the kernel does for a process that is killed; nobody reads there any more.
+        alice.transport.loseConnection()
+        await until(lambda: bob.inputEnded)
+        bob.transport.write(b"are you there?")
+        await sleep(0.1)
+        moving.advance(1)
+        await until(lambda: len(moving.pairs) == 0)
+        await sleep(0.05)
+        bob.transport.write(b"hello?")
+        await until(lambda: isGone(bob))
 
     @ensureDeferred
     async def test_anEndThatBreaksWhileTheOtherWritesIsNoticed(self, moving: Relaying) -> None:
