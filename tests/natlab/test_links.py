@@ -205,7 +205,7 @@ def test_nothingStallsWhenTheLinkMoves(
     one, two = world.pair("port-restricted")
     with blocked(one, two):
         assert isRelayed(one.ping(two))
-        argv = [program("punchd"), "connect", "--state", str(one.state), f"{two.name}/ticks"]
+        argv = [str(program("punchd")), "connect", "--state", str(one.state), f"{two.name}/ticks"]
         process = one.host.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         arrivals: list[tuple[float, int]] = []
         reading = threading.Thread(target=_readTicks, args=(process.stdout, arrivals))
