@@ -15,6 +15,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 
 from punchd.testing.deployment import Deployment
 from punchd.testing.natlab import Host, NatLab
@@ -42,7 +43,9 @@ def main() -> None:
             deployment.acquaint()
             deployment.start()
             bob.popen(["python3", "-c", SOURCE, str(_SOURCE_PORT), str(megabytes * 1_000_000)])
-            rivals = Rivals(deployment.folder, alice, bob, OpenSSH(deployment.folder))
+            ssh = OpenSSH(deployment.folder)
+            ssh.awaitForward(bob, _SOURCE_PORT)
+            rivals = Rivals(deployment.folder, alice, bob, ssh)
             pids = [alicePeer.pid, bobPeer.pid]
             tunnels = [
                 Tunnel("punchd", "127.0.0.1", _FORWARD_PORT, pids),
@@ -51,8 +54,15 @@ def main() -> None:
             ]
             results: dict[str, list[tuple[float, float]]] = {}
             for _ in range(runs):
-                for tunnel in tunnels:
-                    results.setdefault(tunnel.name, []).append(_run(alice, tunnel))
+                for tunnel in list(tunnels):
+                    try:
+                        results.setdefault(tunnel.name, []).append(_run(alice, tunnel))
+                    except (subprocess.CalledProcessError, OSError) as error:
+                        if tunnel.name == "punchd":
+                            raise
+                        print(f"{tunnel.name} broke, so left out: {error!r:.60}", file=sys.stderr)
+                        tunnels.remove(tunnel)
+                        del results[tunnel.name]
             print(f"medians of {runs} runs of {megabytes} MB, {delay * 1000:.0f} ms one way")
             print(f"{'':14} {'MB/s':>8} {'CPU s/GB':>9}   punchd's, in runs side by side:")
             for name in results:
@@ -91,6 +101,7 @@ def _iperf(alice: Host, bob: Host, seconds: int) -> None:
             speed = json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"] / 8e6
             print(f"{'iperf3':14} {speed:8.0f}")
             return
+        time.sleep(0.1)
     print("iperf3 did not run", file=sys.stderr)
 
 
