@@ -66,7 +66,8 @@ class Answering:
             relayDialler(client, call.relay),
             client.clock.seconds(),
         )
-        Deferred.fromCoroutine(self._meet(meeting, peer)).addErrback(_cancelled)
+        met = Deferred.fromCoroutine(self._meet(meeting, peer)).addErrback(_cancelled)
+        self._links.answer(met)
 
     async def _meet(self, meeting: Meeting, peer: str) -> None:
         client, peerID = self._client, meeting.punch.ticket.expected

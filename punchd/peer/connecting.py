@@ -62,7 +62,14 @@ class Connecting:
         peerID = self._pins.idOf(peer)
         try:
             link = self._links.to(peer, peerID)
-            await link.reach()
+            try:
+                await link.reach()
+            except PunchdError:
+                if not (link.wasThere and link.session.isOver):
+                    raise
+                # The other end knows nothing of it any more: it may have been restarted.
+                link = self._links.to(peer, peerID)
+                await link.reach()
         except PunchdError as error:
             self._links.factsOf(peer, peerID).failed(error)
             raise

@@ -42,12 +42,14 @@ class Wanted:
     @ivar peer: the name under which C{peerID} is pinned.
     @ivar found: called with each path that there is, and the meeting that has found it.
     @ivar punching: whether to look for a direct path; otherwise the relay must do.
+    @ivar relaying: whether a path through the relay will do, too.
     """
 
     peer: str
     peerID: PeerID
     found: Callable[[Path, Meeting], None]
     punching: bool = True
+    relaying: bool = True
 
 
 @define(eq=False)
@@ -66,6 +68,8 @@ class Dialling:
         @return: when the meeting is over, and has found one.
         @raise punchd.errors.PunchdError: UnknownPeer, NoPath, Refused, Unreachable.
         """
+        if not self._clients:
+            raise Unreachable("this peer has no server that could introduce it")
         connected = await self._connected()
         if not connected:
             problems = "; ".join(
@@ -112,6 +116,8 @@ class Dialling:
         offer = self._punches.offerTo(peerID, client, port)
         if not wanted.punching:
             offer = evolve(offer, strategies=())
+        if not wanted.relaying:
+            offer = evolve(offer, takesRelay=False)
         began = client.clock.seconds()
         with portInUse(client, port, peerID) as use:
             answer = await client.ask(

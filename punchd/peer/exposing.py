@@ -9,6 +9,7 @@ from collections.abc import Callable
 from attrs import define, field
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from punchd.errors import Refused
@@ -17,6 +18,8 @@ from punchd.link.stream import Stream
 from punchd.net.splicing import spliceEnds, tuneLocal
 from punchd.values.peers import PeerID
 from punchd.wire.frames import FULL_DATA
+
+_log = Logger()
 
 
 @define(eq=False)
@@ -67,27 +70,38 @@ class Exposures:
             reason = "is not allowed to this peer" if isExposed else "is not exposed here"
             stream.refuse(f"the service {service!r} {reason}")
             return
-        if endpoint is None:
-            self.takers[service](stream, peerID)
+        try:
+            if endpoint is None:
+                self.takers[service](stream, peerID)
+            else:
+                _connect(endpoint, service, stream)
+        except Exception as error:
+            # Not ours, and no reason to end the path that has brought the question.
+            _log.failure("the service {service} has a bug", service=service)
+            stream.refuse(f"a bug in the service {service!r}: {type(error).__name__}")
+            # Perhaps it has agreed before.
+            stream.abortConnection()
+
+
+def _connect(endpoint: IStreamClientEndpoint, service: str, stream: Stream) -> None:
+    remote, local = spliceEnds()
+    factory = Factory.forProtocol(lambda: local)
+    factory.noisy = False
+    connecting = endpoint.connect(factory)
+
+    def connected(_: object) -> None:
+        if stream.isOver:
+            local.transport.abortConnection()
             return
-        remote, local = spliceEnds()
-        factory = Factory.forProtocol(lambda: local)
-        factory.noisy = False
-        connecting = endpoint.connect(factory)
+        tuneLocal(local.transport, FULL_DATA)
+        stream.agree()
+        stream.carry(remote)
 
-        def connected(_: object) -> None:
-            if stream.isOver:
-                local.transport.abortConnection()
-                return
-            tuneLocal(local.transport, FULL_DATA)
-            stream.agree()
-            stream.carry(remote)
+    def failed(failure: Failure) -> None:
+        if not stream.isOver:
+            stream.refuse(
+                f"the service {service!r} does not answer there: {failure.getErrorMessage()}"
+            )
 
-        def failed(failure: Failure) -> None:
-            if not stream.isOver:
-                stream.refuse(
-                    f"the service {service!r} does not answer there: {failure.getErrorMessage()}"
-                )
-
-        connecting.addCallbacks(connected, failed)
-        stream.whenOver().addCallback(lambda _: connecting.cancel())
+    connecting.addCallbacks(connected, failed)
+    stream.whenOver().addCallback(lambda _: connecting.cancel())

@@ -87,6 +87,13 @@ class Facts:
         """
         self.strategy, self.seconds = None, {}
 
+    def fellBack(self) -> None:
+        """
+        The direct path is gone; the relayed one from before it was still there.
+        """
+        self.noPath()
+        self.reason = "the direct path was lost"
+
     def ended(self, session: Session) -> None:
         """
         A link is over.

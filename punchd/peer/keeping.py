@@ -12,9 +12,9 @@ from __future__ import annotations
 from random import Random
 
 from attrs import define, field
-from twisted.application.internet import backoffPolicy
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from punchd.errors import PunchdError, Unreachable
@@ -26,22 +26,11 @@ from punchd.peer.dialling import Dialling, Wanted
 from punchd.peer.exposing import Exposures
 from punchd.peer.facts import Facts
 from punchd.peer.meeting import Meeting
+from punchd.peer.pace import Pace
 from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import Join
 
-#: Seconds that the end which did not make the link leaves to the other before it dials.
-YIELDING = 3.0
-
-#: Between attempts to get a lost link onto any path: the first wait, the longest, the growth.
-LOST_WAITS = (0.5, 4.0, 1.5)
-
-#: The same, between attempts to get a relayed one onto a direct path.
-DIRECT_WAITS = (10.0, 300.0, 2.0)
-
-#: A direct path that is lost before it is so old, in seconds, has not proven itself. After so many
-#: of them, the link stays on the relay until the next attempt is due.
-PROVEN_AFTER = 10.0
-MOST_FLAPS = 2
+_log = Logger()
 
 #: Seconds after which a link without streams ends.
 IDLE = 900.0
@@ -54,6 +43,8 @@ class Link:
 
     @ivar facts: for people; they outlive it.
     @ivar session: what runs over the paths.
+    @ivar wasThere: whether it has ever had a path.
+    @ivar isEnding: whether it is of no use any more for new streams.
     """
 
     _clock: IReactorTime
@@ -66,17 +57,22 @@ class Link:
     _exposures: Exposures
     _limits: Limits
     session: Session = field(init=False)
-    _meeting: Deferred[None] | None = field(default=None, init=False)
+    wasThere: bool = field(default=False, init=False)
+    _isClosing: bool = field(default=False, init=False)
+    _why: str = field(default="", init=False)
+    # What is under way: a meeting, and paths whose other end has not answered yet.
+    _meeting: Deferred[Meeting] | None = field(default=None, init=False)
+    _isRelaying: bool = field(default=False, init=False)
+    _joining: set[Path] = field(factory=set, init=False)
     _waiting: list[Deferred[None]] = field(factory=list, init=False)
     _settling: list[Deferred[None]] = field(factory=list, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _idling: IDelayedCall | None = field(default=None, init=False)
-    _attempts: int = field(default=0, init=False)
-    _wasThere: bool = field(default=False, init=False)
-    _directSince: float | None = field(default=None, init=False)
-    _flaps: int = field(default=0, init=False)
+    _hasTaken: bool = field(default=False, init=False)
+    _pace: Pace = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._pace = Pace(self._random, self._isInitiator)
         there = PeerAddress(self.facts.peer, self.peerID)
         self.session = Session(
             self._clock,
@@ -97,6 +93,10 @@ class Link:
         """
         return self.facts.peerID
 
+    @property
+    def isEnding(self) -> bool:
+        return self._isClosing or self.session.isOver
+
     # For those who want streams.
 
     def reach(self) -> Deferred[None]:
@@ -105,6 +105,8 @@ class Link:
 
         @raise PunchdError: when none is found. A link that had one before goes on looking.
         """
+        if self.session.isOver:
+            return fail(self._gone())
         if self.session.path is not None:
             return succeed(None)
         waiting: Deferred[None] = Deferred(self._forget)
@@ -116,9 +118,9 @@ class Link:
         """
         Fires when nothing more is under way: the path is the best that could be found for now.
         """
-        if self._meeting is None:
+        if not self._isLooking:
             return succeed(None)
-        settling: Deferred[None] = Deferred(lambda one: self._settling.remove(one))
+        settling: Deferred[None] = Deferred(lambda one: _remove(one, self._settling))
         self._settling.append(settling)
         return settling
 
@@ -133,10 +135,9 @@ class Link:
         """
         Give up the present path, and look for another as if there had been none.
         """
-        if self._meeting is not None:
-            self._meeting.cancel()
-        self._flaps = 0
+        self._giveUp()
         self.session.leavePath("a new path is wanted")
+        self._pace.reset()
         self._dial()
 
     def abort(self, why: str) -> None:
@@ -152,68 +153,97 @@ class Link:
         return self.session.whenOver()
 
     def _forget(self, waiting: Deferred[None]) -> None:
-        self._waiting.remove(waiting)
-        if not self._waiting and not self._wasThere:
+        _remove(waiting, self._waiting)
+        if not self._waiting and not self.wasThere:
             self.session.abort("nobody wants it any more")
 
+    def _gone(self) -> Unreachable:
+        return Unreachable(f"the link to {self.facts.peer} is over: {self._why or 'just now'}")
+
     # Dialling.
+
+    @property
+    def _isLooking(self) -> bool:
+        """
+        Whether something is under way that may change the path.
+        """
+        return self._meeting is not None or bool(self._joining)
 
     def _dial(self) -> None:
         if self._meeting is not None or self.session.isOver:
             return
         self._stopTimer()
-        punching = self._flaps < MOST_FLAPS or self.session.path is not None
-        wanted = Wanted(self.facts.peer, self.peerID, self._found, punching)
-        meeting = Deferred.fromCoroutine(self._dialling.meet(wanted))
-        self._meeting = met = meeting.addCallbacks(self.facts.learn, self._failed)
-        met.addBoth(self._met, met)
+        isLost = not self.session.isConnected
+        self._pace.attempt(isLost)
+        self._isRelaying = isLost
+        punching = not (isLost and self._pace.isFlapping)
+        wanted = Wanted(self.facts.peer, self.peerID, self._found, punching, relaying=isLost)
+        self._meeting = meeting = Deferred.fromCoroutine(self._dialling.meet(wanted))
+        # It may be over already.
+        meeting.addBoth(self._met, meeting)
+        meeting.addErrback(self._bug)
 
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError) is not None:
+    def _giveUp(self) -> None:
+        """
+        What is under way does not matter any more.
+        """
+        self._joining.clear()
+        meeting, self._meeting = self._meeting, None
+        if meeting is not None:
+            meeting.cancel()
+
+    def _met(self, result: Meeting | Failure, meeting: Deferred[Meeting]) -> None:
+        if self._meeting is not meeting:
+            # It was given up.
+            if isinstance(result, Failure):
+                result.trap(CancelledError, PunchdError)
             return
-        error = failure.value
-        if not isinstance(error, PunchdError):
-            # A bug; whoever waits must know, and so must the log.
-            self._tellWaiting(failure)
-            failure.raiseException()
-        self.facts.failed(error)
-        # If there is no relay, punching must do.
-        self._flaps = 0
-        self._tellWaiting(failure)
-        if not self._wasThere:
-            self.session.abort(str(error))
+        self._meeting = None
+        if isinstance(result, Meeting):
+            self.facts.learn(result)
+            self._looked(None)
+        else:
+            error = result.value
+            if isinstance(error, PunchdError):
+                self.facts.failed(error)
+                # If there is no relay, punching must do.
+                self._pace.forgive()
+            elif isinstance(error, CancelledError):
+                result = Failure(Unreachable("introductions are being stopped"))
+            else:
+                self._bug(result)
+            self._looked(result)
 
-    def _met(self, result: object, meeting: Deferred[None]) -> object:
-        if self._meeting is meeting or self._meeting is None:
-            self._meeting = None
-            settling, self._settling = self._settling, []
-            for one in settling:
-                one.callback(None)
-            self._goOn()
-        return result
+    def _bug(self, failure: Failure) -> None:
+        _log.failure("bug in looking for a path to {peer}", failure, peer=self.facts.peer)
+
+    def _looked(self, problem: Failure | None) -> None:
+        """
+        Something that might have changed the path is over.
+
+        @param problem: why it has not, if so.
+        """
+        if self._isLooking:
+            return
+        if problem is not None and not self.session.isConnected:
+            self._tellWaiting(problem)
+            if not self.wasThere:
+                self.session.abort(problem.getErrorMessage())
+        self._tellSettling()
+        self._goOn()
 
     def _goOn(self) -> None:
         """
         Look for a better path when it is time.
         """
-        if self.session.isOver or self._meeting is not None:
+        if self.session.isOver or self._isLooking:
             return
         self._stopTimer()
         path = self.session.path
-        if path is None and self._wasThere:
-            wait = 0.0 if self._isInitiator else YIELDING
-            if self._attempts:
-                wait = self._wait(LOST_WAITS)
-        elif path is not None and not path.isDirect and self._isInitiator:
-            wait = self._wait(DIRECT_WAITS)
-        else:
-            return
-        self._attempts += 1
-        self._timer = self._clock.callLater(wait, self._timerFired)
-
-    def _wait(self, waits: tuple[float, float, float]) -> float:
-        policy = backoffPolicy(*waits, jitter=lambda: self._random.uniform(0.0, 0.5))
-        return policy(self._attempts)
+        if (path is None and self.wasThere) or (path is not None and not path.isDirect):
+            wait = self._pace.wait(path is not None, bool(self._waiting))
+            if wait is not None:
+                self._timer = self._clock.callLater(wait, self._timerFired)
 
     def _timerFired(self) -> None:
         self._timer = None
@@ -222,10 +252,15 @@ class Link:
     def _tellWaiting(self, failure: Failure | None) -> None:
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            if failure is None:
+            # It may have been cancelled meanwhile, by the one before it.
+            if not one.called:
+                one.callback(failure)
+
+    def _tellSettling(self) -> None:
+        settling, self._settling = self._settling, []
+        for one in settling:
+            if not one.called:
                 one.callback(None)
-            else:
-                one.errback(failure)
 
     # Paths.
 
@@ -233,14 +268,21 @@ class Link:
         """
         We have asked for an introduction, and there is a path.
         """
-        if self.session.isOver or (self._isOnDirect and not path.isDirect):
+        if self.session.isOver or (self.session.isConnected and not path.isDirect):
             path.leave()
             return
+        self._joining.add(path)
         joining = self.session.join(path)
-        joining.addCallbacks(
-            lambda _: self._took(path, meeting),
-            lambda failure: failure.trap(PunchdError) and None,
-        )
+        joining.addCallback(lambda _: self._took(path, meeting))
+        joining.addBoth(self._answered, path)
+        joining.addErrback(self._bug)
+
+    def _answered(self, result: Failure | None, path: Path) -> None:
+        if isinstance(result, Failure) and result.check(PunchdError, TimeoutError) is None:
+            self._bug(result)
+        if path in self._joining:
+            self._joining.remove(path)
+            self._looked(result)
 
     def joined(self, path: Path, join: Join, meeting: Meeting) -> None:
         """
@@ -251,17 +293,13 @@ class Link:
             self._took(path, meeting)
 
     def _took(self, path: Path, meeting: Meeting) -> None:
-        self.facts.moves += self._wasThere
-        self._wasThere = True
+        self.facts.moves += self._hasTaken
+        self._hasTaken = True
         self.facts.took(meeting, path.isDirect, self._clock.seconds())
 
     def _isOn(self, path: Path) -> bool:
         present: object = self.session.path
         return present is path
-
-    @property
-    def _isOnDirect(self) -> bool:
-        return self.session.path is not None and self.session.path.isDirect
 
     # What the session tells.
 
@@ -276,27 +314,29 @@ class Link:
         """
         The session has taken a path, moved to another, or lost the one it had.
         """
-        now = self._clock.seconds()
-        if session.path is None:
-            if self._directSince is not None:
-                isProven = now - self._directSince >= PROVEN_AFTER
-                self._flaps = 0 if isProven else self._flaps + 1
-            self._directSince = None
+        path = session.path
+        isDirect = path is not None and path.isDirect
+        if self._pace.changed(path is not None, isDirect, self._clock.seconds()):
+            self.facts.fellBack()
+        if path is None:
             self.facts.noPath()
+            if self._meeting is not None and not self._isRelaying:
+                # What looks for a better path only is not what is needed now.
+                self._giveUp()
         else:
-            self._directSince = now if session.path.isDirect else None
+            self.wasThere = True
             self._beginIdling()
             self._tellWaiting(None)
-        self._attempts = 0
         self._goOn()
 
     def _ended(self, why: str) -> str:
+        self._why = why
         self._stopTimer()
         self._stopIdling()
+        self._giveUp()
         self.facts.ended(self.session)
-        self._tellWaiting(Failure(Unreachable(f"the link to {self.facts.peer} is over: {why}")))
-        if self._meeting is not None:
-            self._meeting.cancel()
+        self._tellWaiting(Failure(self._gone()))
+        self._tellSettling()
         return why
 
     # Timers.
@@ -322,4 +362,15 @@ class Link:
 
     def _idled(self) -> None:
         self._idling = None
-        self.session.close("nobody has used it for long")
+        self._isClosing = True
+        why = "nobody has used it for long"
+        if self.session.isConnected:
+            self.session.close(why)
+        else:
+            # Not worth dialling for; the other end learns it when it does.
+            self.session.abort(why)
+
+
+def _remove(one: Deferred[None], among: list[Deferred[None]]) -> None:
+    if one in among:
+        among.remove(one)

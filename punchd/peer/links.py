@@ -9,8 +9,10 @@ from random import Random
 from typing import Any
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from punchd.errors import Unreachable
 from punchd.link.flow import Limits
 from punchd.link.path import Path
 from punchd.peer.dialling import Dialling
@@ -41,16 +43,29 @@ class Links:
     _limits: Limits = field(factory=Limits)
     _byNumber: dict[bytes, Link] = field(factory=dict, init=False)
     _facts: dict[PeerID, Facts] = field(factory=dict, init=False)
+    _answering: set[Deferred[None]] = field(factory=set, init=False)
+    _isStopped: bool = field(default=False, init=False)
 
     def to(self, peer: str, peerID: PeerID) -> Link:
         """
         The link to that peer; a new one if there is none.
+
+        @raise Unreachable: after L{abort}.
         """
+        if self._isStopped:
+            raise Unreachable("this peer is being stopped")
         link = self._present(peerID)
         return link or self._make(peer, peerID, self._entropy(LINK_LENGTH), isInitiator=True)
 
     def _present(self, peerID: PeerID) -> Link | None:
-        return next((one for one in self._byNumber.values() if one.peerID == peerID), None)
+        """
+        The newest that has a path; or, if all have lost theirs, the newest.
+        """
+        links = [one for one in self._of(peerID) if not one.isEnding]
+        return max(reversed(links), key=lambda one: one.session.isConnected, default=None)
+
+    def _of(self, peerID: PeerID) -> list[Link]:
+        return [one for one in self._byNumber.values() if one.peerID == peerID]
 
     def factsOf(self, peer: str, peerID: PeerID) -> Facts:
         """
@@ -68,16 +83,32 @@ class Links:
         """
         join = path.join
         assert join is not None
+        if self._isStopped:
+            path.decline("this peer is being stopped", isUnknown=True)
+            return
         link = self._byNumber.get(join.link)
         if link is None and join.isNew:
-            theirs = [one for one in self._byNumber.values() if one.peerID == peerID]
-            for one in theirs[: len(theirs) - MOST_LINKS + 1]:
+            # Those without a path first, then the oldest.
+            theirs = sorted(self._of(peerID), key=lambda one: one.session.isConnected)
+            for one in theirs[: max(0, len(theirs) - MOST_LINKS + 1)]:
                 one.abort("there are newer links")
             link = self._make(peer, peerID, join.link, isInitiator=False)
         if link is None or link.peerID != peerID:
-            path.decline("there is no such link here")
+            path.decline("there is no such link here", isUnknown=True)
         else:
             link.joined(path, join, meeting)
+
+    def answer(self, meeting: Deferred[None]) -> None:
+        """
+        Others have asked for C{meeting}, from which a path may come; it ends with this.
+        """
+        self._answering.add(meeting)
+
+        def over(result: object) -> object:
+            self._answering.discard(meeting)
+            return result
+
+        meeting.addBoth(over)
 
     def _make(self, peer: str, peerID: PeerID, number: bytes, isInitiator: bool) -> Link:
         link = Link(
@@ -97,8 +128,11 @@ class Links:
 
     def abort(self) -> None:
         """
-        End all of them, and with them all streams.
+        End all of them, and with them all streams. There will be no more.
         """
+        self._isStopped = True
+        for meeting in list(self._answering):
+            meeting.cancel()
         for link in list(self._byNumber.values()):
             link.abort("this peer is being stopped")
 

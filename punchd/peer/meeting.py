@@ -9,9 +9,10 @@ link, which moves from the relayed path to the direct one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -23,6 +24,10 @@ from punchd.peer.punching import Punch
 from punchd.values.outcomes import Way
 from punchd.wire.frames import Join
 from punchd.wire.preamble import Side
+
+#: Seconds until the other side must have come to the relay, too: as long as a plan may take, so
+#: that who waits for any path is not told later than who waits for a direct one.
+RELAYING = 8.0
 
 #: Seconds for which the callee keeps a relayed connection that the caller has not joined.
 JOINING = 15.0
@@ -60,7 +65,8 @@ class Meeting:
         """
         Look for paths.
 
-        @return: fires when this is over, whatever came of it; cancelling it ends both.
+        @return: fires when this is over, whatever came of it; cancelling it ends both. Fails with
+            C{CancelledError}, and with whatever C{found} raises.
         """
         halves: list[Deferred[None]] = []
         if self._dialRelay is not None:
@@ -69,7 +75,15 @@ class Meeting:
         # Last: it may be won, or lost, before it returns.
         punching = self._punches.run(self.punch)
         halves.append(punching.addCallbacks(self._foundDirect, self._noDirect))
-        return DeferredList(halves, fireOnOneErrback=True).addCallback(lambda _: None)
+
+        def failed(failure: Failure) -> Failure:
+            for half in halves:
+                half.cancel()
+            error = failure.value
+            return error.subFailure if isinstance(error, FirstError) else failure
+
+        both: Deferred[Any] = DeferredList(halves, fireOnOneErrback=True, consumeErrors=True)
+        return both.addCallbacks(lambda _: None, failed)
 
     def _foundDirect(self, path: Path) -> None:
         self.direct = path
@@ -93,11 +107,11 @@ class Meeting:
 
         connection.path.onJoin = join
         try:
-            await dial(connection)
+            await dial(connection).addTimeout(RELAYING, self.clock, _notThere)
             await connection.whenSettled()
             if ticket.side is Side.CALLEE:
                 connection.path.whenLost().addCallback(lambda _: _loseFor(joined))
-                await joined.addTimeout(JOINING, self.clock)
+                await joined.addTimeout(JOINING, self.clock, _notUsed)
         except BaseException:
             connection.abort()
             raise
@@ -109,9 +123,11 @@ class Meeting:
         self.found(path, self)
 
     def _noRelayed(self, failure: Failure) -> None:
-        if failure.check(CancelledError) is None or self.direct is None:
-            self.relayProblem = _expected(failure)
-            self.punch.note(f"no relayed path: {self.relayProblem}")
+        if failure.check(CancelledError) is not None and self.direct is not None:
+            # It was not needed any more.
+            return
+        self.relayProblem = _expected(failure)
+        self.punch.note(f"no relayed path: {self.relayProblem}")
 
     @property
     def noPath(self) -> PunchdError | None:
@@ -125,14 +141,24 @@ class Meeting:
         return self.problem or Unreachable("given up")
 
 
+def _notThere(result: object, seconds: float) -> Failure:
+    return Failure(Unreachable(f"the other peer has not come to the relay within {seconds:.0f} s"))
+
+
+def _notUsed(result: object, seconds: float) -> Failure:
+    return Failure(Unreachable("the caller has not used the relayed connection"))
+
+
 def _loseFor(joined: Deferred[Path]) -> None:
     if not joined.called:
-        joined.errback(Unreachable("the caller has not used the relayed connection"))
+        joined.errback(_notUsed(None, 0))
 
 
 def _expected(failure: Failure) -> PunchdError:
+    """
+    The error, if it is one of ours; anything else is raised: what was cancelled, and bugs.
+    """
     error = failure.value
-    if isinstance(error, PunchdError):
-        return error
-    failure.trap(CancelledError)
-    return Unreachable("given up")
+    if not isinstance(error, PunchdError):
+        failure.raiseException()
+    return error

@@ -1,0 +1,110 @@
+"""
+How soon a better path is looked for, and which kind.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from attrs import define, field
+from twisted.application.internet import backoffPolicy
+
+#: Seconds that the end which did not make the link leaves to the other before it dials.
+YIELDING = 3.0
+
+#: Between attempts to get a lost link onto any path: the first wait, the longest, the growth.
+LOST_WAITS = (0.5, 4.0, 1.5)
+
+#: The same, between attempts to get a relayed one onto a direct path.
+DIRECT_WAITS = (10.0, 300.0, 2.0)
+
+#: A path that is lost before it is so old, in seconds, has not proven itself. After so many direct
+#: ones of that kind, the link stays on the relay until the next attempt is due.
+PROVEN_AFTER = 10.0
+MOST_FLAPS = 2
+
+#: One that is lost before it is so old was none: attempts go on to be counted.
+BROKEN_BEFORE = 1.0
+
+
+@define(eq=False)
+class Pace:
+    """
+    Made with each link, which tells it of what becomes of its paths. Waits grow while attempts
+    come to nothing, or to direct paths that do not last.
+    """
+
+    _random: Random
+    _isInitiator: bool
+    # Since there was a path that was any good, and since one had proven itself.
+    _lostAttempts: int = field(default=0, init=False)
+    _directAttempts: int = field(default=0, init=False)
+    _flaps: int = field(default=0, init=False)
+    _since: float | None = field(default=None, init=False)
+    _wasDirect: bool = field(default=False, init=False)
+
+    @property
+    def isFlapping(self) -> bool:
+        """
+        Whether a lost link had better not look for a direct path first.
+        """
+        return self._flaps >= MOST_FLAPS
+
+    def attempt(self, isLost: bool) -> None:
+        """
+        The link is dialled.
+        """
+        if isLost:
+            self._lostAttempts += 1
+        else:
+            self._directAttempts += 1
+
+    def forgive(self) -> None:
+        """
+        Punch, whatever became of it.
+        """
+        self._flaps = 0
+
+    def reset(self) -> None:
+        """
+        Begin as if there had been none.
+        """
+        self._flaps = self._directAttempts = 0
+
+    def changed(self, isConnected: bool, isDirect: bool, now: float) -> bool:
+        """
+        The link has a path, another one, or none any more.
+
+        @return: whether it has fallen back from a direct path to a relayed one.
+        """
+        hasFallen = isConnected and self._wasDirect and not isDirect
+        if self._since is not None and (hasFallen or not isConnected):
+            age = now - self._since
+            if age >= BROKEN_BEFORE:
+                self._lostAttempts = 0
+            if age >= PROVEN_AFTER:
+                self.reset()
+            elif self._wasDirect:
+                self._flaps += 1
+        self._since = now if isConnected else None
+        self._wasDirect = isDirect
+        return hasFallen
+
+    def wait(self, isConnected: bool, isWantedNow: bool) -> float | None:
+        """
+        Seconds until the next attempt to get a lost link, or a relayed one, onto another path;
+        C{None} if that is the other end's business.
+
+        @param isWantedNow: whether somebody waits for it.
+        """
+        if isConnected:
+            if not self._isInitiator:
+                return None
+            return self._grown(DIRECT_WAITS, self._directAttempts)
+        if self._lostAttempts:
+            return self._grown(LOST_WAITS, self._lostAttempts)
+        return 0.0 if self._isInitiator or isWantedNow else YIELDING
+
+    def _grown(self, waits: tuple[float, float, float], attempts: int) -> float:
+        policy = backoffPolicy(*waits, jitter=lambda: self._random.uniform(0.0, 0.5))
+        return policy(attempts)

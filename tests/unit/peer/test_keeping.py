@@ -1,0 +1,700 @@
+"""
+Tests for L{punchd.peer.keeping}: how a link gets its paths, and what those are told who wait.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
+
+from punchd.errors import NoPath, PunchdError, Unreachable
+from punchd.link.flow import Limits
+from punchd.link.paths import JOINING
+from punchd.peer.keeping import IDLE, Link
+from punchd.peer.pace import DIRECT_WAITS, LOST_WAITS, MOST_FLAPS, PROVEN_AFTER, YIELDING
+from tests.unit.link.pairs import User
+from tests.unit.peer.kept import Peers, twoPeers
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    with twoPeers() as peers:
+        yield peers
+
+
+def isOver(link: Link) -> bool:
+    return link.session.isOver
+
+
+# Who waits.
+
+
+def test_whoWantsALinkLetsItBeDialled(peers: Peers) -> None:
+    peers.alice.reach()
+    wanted = peers.alice.dial.wanted
+    assert (wanted.peer, wanted.punching, wanted.relaying) == ("bob", True, True)
+    assert peers.alice.results == []
+
+
+def test_allWhoWaitShareADial(peers: Peers) -> None:
+    peers.alice.reach()
+    peers.alice.reach()
+    peers.connect()
+    assert peers.alice.results == ["reached", "reached"]
+    assert len(peers.alice.dials) == 1
+
+
+def test_aLinkThatHasAPathIsThereAtOnce(peers: Peers) -> None:
+    peers.linked().alice.reach()
+    assert peers.alice.results == ["reached", "reached"]
+    assert not peers.alice.isDialling()
+
+
+def test_allWhoWaitHearWhyThereIsNoPath(peers: Peers) -> None:
+    peers.alice.reach()
+    peers.alice.reach()
+    peers.fail(NoPath("bob", ()))
+    assert [type(result) for result in peers.alice.results] == [NoPath, NoPath]
+
+
+def test_aLinkThatNeverHadAPathIsOverWhenThereIsNone(peers: Peers) -> None:
+    peers.alice.reach()
+    link = peers.alice.link
+    peers.fail()
+    assert isOver(link)
+    assert peers.clock.getDelayedCalls() == []
+    assert peers.alice.link is not link
+
+
+def test_aBugInDiallingIsToldAndLogged(
+    peers: Peers, flushLoggedErrors: Callable[..., list[Any]]
+) -> None:
+    peers.alice.reach()
+    link = peers.alice.link
+    peers.fail(ZeroDivisionError("a bug"))
+    assert [type(result) for result in peers.alice.results] == [ZeroDivisionError]
+    assert len(flushLoggedErrors(ZeroDivisionError)) == 1
+    assert isOver(link)
+
+
+def test_whenNobodyWaitsAnyMoreAFirstDialIsGivenUp(peers: Peers) -> None:
+    one, two = peers.alice.reach(), peers.alice.reach()
+    one.cancel()
+    assert peers.alice.isDialling()
+    two.cancel()
+    assert not peers.alice.isDialling()
+    assert [type(result) for result in peers.alice.results] == [CancelledError] * 2
+    assert peers.clock.getDelayedCalls() == []
+
+
+def test_whenNobodyWaitsAnyMoreALostLinkIsDialledAllTheSame(peers: Peers) -> None:
+    peers.linked().lose()
+    peers.alice.reach().cancel()
+    assert peers.alice.isDialling()
+    assert not isOver(peers.alice.link)
+
+
+def test_oneWhoWaitsMayCancelAnother(peers: Peers) -> None:
+    link = peers.alice.link
+    one, two = link.reach(), link.reach()
+    told: list[object] = []
+    two.addErrback(lambda failure: told.append(failure.type))
+    one.addCallback(lambda _: two.cancel())
+    peers.connect()
+    assert told == [CancelledError]
+
+
+def test_aLinkThatIsOverIsNotWaitedFor(peers: Peers) -> None:
+    link = peers.linked().alice.link
+    link.abort("enough")
+    told: list[Failure] = []
+    link.reach().addErrback(told.append)
+    assert told[0].check(Unreachable) is not None
+    assert told[0].getErrorMessage() == "the link to bob is over: enough"
+
+
+def test_whoHearsOfTheEndMayTryAgain(peers: Peers) -> None:
+    link = peers.alice.link
+    again: list[object] = []
+    first = link.reach()
+    first.addErrback(lambda failure: again.append(peers.alice.reach()))
+    link.abort("enough")
+    assert peers.alice.link is not link
+    peers.connect()
+    assert peers.alice.results == ["reached"]
+
+
+def test_whoWaitsForALinkThatEndsIsToldWhy(peers: Peers) -> None:
+    peers.alice.reach()
+    peers.alice.link.abort("enough")
+    assert [str(result) for result in peers.alice.results] == ["the link to bob is over: enough"]
+
+
+# Settling.
+
+
+def settled(peers: Peers) -> list[object]:
+    told: list[object] = []
+    peers.alice.link.settle().addCallback(lambda _: told.append("settled"))
+    return told
+
+
+def test_itIsSettledWhenTheMeetingIsOver(peers: Peers) -> None:
+    peers.alice.reach()
+    peers.connect(isDirect=False, ends=False)
+    peers.flush()
+    told = settled(peers)
+    assert peers.alice.results == ["reached"]
+    assert told == []
+    peers.connect()
+    peers.flush()
+    assert told == ["settled"]
+    assert peers.alice.facts["path"] == "direct"
+
+
+def test_itIsNotSettledBeforeTheOtherEndHasAgreedToThePath(peers: Peers) -> None:
+    peers.alice.reach()
+    peers.connect(isDirect=False, ends=False)
+    peers.flush()
+    peers.connect()
+    told = settled(peers)
+    assert told == []
+    assert peers.alice.facts["path"] == "relayed"
+    peers.flush()
+    assert told == ["settled"]
+    assert peers.alice.facts["path"] == "direct"
+
+
+def test_whoWaitsForItToSettleIsToldOfTheEnd(peers: Peers) -> None:
+    peers.alice.reach()
+    told = settled(peers)
+    peers.alice.link.abort("enough")
+    assert told == ["settled"]
+
+
+def test_whoDoesNotWaitAnyMoreIsNotTold(peers: Peers) -> None:
+    peers.alice.reach()
+    settling = peers.alice.link.settle()
+    settling.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    settling.cancel()
+    peers.connect()
+
+
+def test_aNewMeetingIsWaitedForWhenTheOldOneIsGivenUp(peers: Peers) -> None:
+    peers.alice.reach()
+    told = settled(peers)
+    peers.alice.link.renew()
+    assert told == []
+    peers.connect()
+    peers.flush()
+    assert told == ["settled"]
+
+
+# The first paths.
+
+
+def test_theRelayedPathIsUsedUntilTheDirectOneIsThere(peers: Peers) -> None:
+    peers.alice.reach()
+    peers.connect(isDirect=False, ends=False)
+    peers.flush()
+    user = User()
+    stream = peers.alice.link.openStream("ssh")
+    stream.write(b"over the relay, ")
+    peers.flush()
+    peers.bob.asks[0].agree()
+    peers.bob.asks[0].carry(user)
+    assert peers.bob.facts["path"] == "relayed"
+    assert peers.alice.facts["reason"] == "the direct path is not there yet"
+    peers.connect()
+    stream.write(b"directly")
+    peers.flush()
+    assert user.received == b"over the relay, directly"
+    for end in (peers.alice, peers.bob):
+        assert (end.facts["path"], end.facts["strategy"]) == ("direct", "dial")
+        assert (end.facts["moves"], end.facts["reason"]) == (1, None)
+
+
+def test_aRelayedPathIsNotWantedBesideADirectOne(peers: Peers) -> None:
+    peers.alice.reach()
+    peers.connect(ends=False)
+    peers.connect(isDirect=False)
+    peers.flush()
+    assert peers.alice.facts["path"] == "direct"
+    assert peers.alice.facts["moves"] == 0
+    assert len(peers.wires) == 1
+
+
+def test_aPathThatComesWhenTheLinkIsOverIsLeft(peers: Peers) -> None:
+    peers.alice.reach()
+    dial = peers.alice.dial
+    # A meeting that does not hear that it was cancelled.
+    peers.alice.link.abort("enough")
+    wire = peers.connect(dial=dial)
+    peers.flush()
+    assert not wire.isOpen
+    assert peers.bob.links.toJSON() == {}
+
+
+def test_whatAFirstPathCarriedIsNotLostWithIt(peers: Peers) -> None:
+    # It is written to before the other end has answered, and breaks.
+    peers.alice.reach()
+    wire = peers.connect()
+    stream = peers.alice.link.openStream("ssh")
+    stream.write(b"early")
+    wire.kill()
+    assert peers.alice.results == ["reached"]
+    peers.advance(5)
+    assert peers.alice.isDialling()
+    peers.connect()
+    peers.flush()
+    user = User()
+    peers.bob.asks[0].agree()
+    peers.bob.asks[0].carry(user)
+    assert user.received == b"early"
+
+
+# Lost.
+
+
+def test_whoHasMadeTheLinkDialsAtOnceWhenItIsLost(peers: Peers) -> None:
+    peers.linked()
+    peers.advance(PROVEN_AFTER)
+    peers.lose()
+    peers.clock.advance(0)
+    assert peers.alice.isDialling()
+    assert not peers.bob.isDialling()
+    assert peers.alice.facts["path"] is None
+
+
+def test_theOtherEndDialsWhenItHasWaited(peers: Peers) -> None:
+    peers.linked()
+    peers.advance(PROVEN_AFTER)
+    peers.lose()
+    peers.clock.advance(YIELDING - 0.1)
+    assert not peers.bob.isDialling()
+    peers.clock.advance(0.2)
+    assert peers.bob.isDialling()
+    peers.connect(by=peers.bob)
+    peers.flush()
+    assert peers.alice.facts["path"] == "direct"
+
+
+def test_theOtherEndDoesNotWaitWhenSomebodyThereDoes(peers: Peers) -> None:
+    peers.linked().lose()
+    peers.bob.reach()
+    assert peers.bob.isDialling()
+
+
+def test_whenBothEndsDialOneOfThePathsIsUsed(peers: Peers) -> None:
+    peers.linked().lose()
+    peers.advance(YIELDING + 1)
+    assert peers.alice.isDialling()
+    assert peers.bob.isDialling()
+    peers.connect()
+    peers.connect(by=peers.bob)
+    peers.flush()
+    assert len(peers.wires) == 1
+    assert peers.alice.facts["path"] == peers.bob.facts["path"] == "direct"
+    peers.advance(30)
+    assert not peers.alice.isDialling()
+    assert not peers.bob.isDialling()
+
+
+def test_whenBothEndsMakeLinksAtOnceBothHaveOne(peers: Peers) -> None:
+    peers.alice.reach()
+    peers.bob.reach()
+    peers.connect()
+    peers.connect(by=peers.bob)
+    peers.flush()
+    for end in (peers.alice, peers.bob):
+        assert end.results == ["reached"]
+        end.link.openStream("ssh")
+    peers.flush()
+    assert len(peers.alice.asks) == len(peers.bob.asks) == 1
+
+
+def test_aLostLinkIsDialledUntilItsSessionGivesUpAndNoLonger() -> None:
+    with twoPeers(Limits(survival=60.0)) as peers:
+        peers.linked()
+        link = peers.alice.link
+        peers.lose()
+        began, last = peers.clock.seconds(), 0.0
+        while peers.clock.seconds() < began + 60:
+            if peers.alice.isDialling():
+                last = peers.clock.seconds()
+                peers.fail()
+            if peers.bob.isDialling():
+                peers.fail(end=peers.bob)
+            peers.clock.advance(0.25)
+        assert isOver(link)
+        assert last >= began + 60 - LOST_WAITS[1] - 1
+        assert len(peers.alice.dials) > 10
+        assert peers.clock.getDelayedCalls() == []
+
+
+def test_waitsBetweenAttemptsGrow(peers: Peers) -> None:
+    peers.linked().lose()
+    gaps: list[float] = []
+    for _ in range(8):
+        began = peers.clock.seconds()
+        while not peers.alice.isDialling():
+            peers.clock.advance(0.05)
+            if peers.bob.isDialling():
+                peers.fail(end=peers.bob)
+        gaps.append(peers.clock.seconds() - began)
+        peers.fail()
+    assert gaps[1] < 2
+    assert gaps[-1] > LOST_WAITS[1] - 0.1
+    assert max(gaps) <= LOST_WAITS[1] + 0.6
+
+
+def test_whoWaitsForALostLinkIsToldOfEachFailure(peers: Peers) -> None:
+    peers.linked().lose()
+    peers.alice.reach()
+    peers.fail(Unreachable("not connected to any server"))
+    assert str(peers.alice.results[-1]) == "not connected to any server"
+    assert not isOver(peers.alice.link)
+    peers.alice.reach()
+    peers.connect()
+    peers.flush()
+    assert peers.alice.results[-1] == "reached"
+
+
+def test_streamsOfALostLinkGoOn(peers: Peers) -> None:
+    peers.linked()
+    stream = peers.alice.link.openStream("ssh")
+    peers.flush()
+    peers.lose()
+    stream.write(b"later")
+    peers.alice.reach()
+    peers.fail()
+    peers.alice.reach()
+    peers.connect(isDirect=False)
+    peers.flush()
+    user = User()
+    peers.bob.asks[0].agree()
+    peers.bob.asks[0].carry(user)
+    assert user.received == b"later"
+    assert peers.alice.facts["path"] == "relayed"
+
+
+def test_aPathThatTheOtherEndDoesNotAnswerOnIsNoPath(peers: Peers) -> None:
+    peers.linked().lose()
+    peers.alice.reach()
+    wire = peers.connect(silent=True)
+    peers.advance(JOINING)
+    assert not wire.isOpen
+    assert isinstance(peers.alice.results[-1], Exception)
+    assert not isOver(peers.alice.link)
+    peers.advance(5)
+    assert peers.alice.isDialling()
+
+
+def test_aLinkThatTheOtherEndHasForgottenIsOver(peers: Peers) -> None:
+    peers.linked()
+    link = peers.alice.link
+    user = User()
+    link.openStream("ssh").carry(user)
+    peers.flush()
+    peers.lose()
+    peers.bob.link.abort("the process has ended")
+    peers.alice.reach()
+    peers.connect()
+    peers.flush()
+    assert isOver(link)
+    assert user.lost is not None
+    assert isinstance(peers.alice.results[-1], PunchdError)
+
+
+# Relayed links look for a direct path.
+
+
+def nextDial(peers: Peers) -> float:
+    """
+    @return: seconds until Alice dials.
+    """
+    began = peers.clock.seconds()
+    while not peers.alice.isDialling():
+        peers.advance(0.5, 0.5)
+        assert peers.clock.seconds() - began < 1000
+        if peers.bob.isDialling():
+            peers.fail(end=peers.bob)
+    return peers.clock.seconds() - began
+
+
+def test_aRelayedLinkIsDialledForADirectPathOnly(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    assert DIRECT_WAITS[0] <= nextDial(peers) <= DIRECT_WAITS[0] + 1
+    wanted = peers.alice.dial.wanted
+    assert (wanted.punching, wanted.relaying) == (True, False)
+    assert peers.bob.dials == []
+    peers.connect()
+    peers.flush()
+    assert peers.alice.facts["path"] == "direct"
+    assert len(peers.wires) == 1
+
+
+def test_attemptsToGetADirectPathBecomeRare(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    gaps = []
+    for _ in range(4):
+        gaps.append(nextDial(peers))
+        peers.fail(NoPath("bob", (), "nothing could be tried"))
+    assert [round(gap, -1) for gap in gaps] == [10, 20, 40, 80]
+    assert "nothing could be tried" in peers.alice.facts["reason"]
+    assert peers.alice.facts["path"] == "relayed"
+
+
+def test_whileItIsDialledForADirectPathALostLinkIsDialledAnew(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    nextDial(peers)
+    useless = peers.alice.dial
+    peers.lose()
+    peers.clock.advance(0)
+    assert useless.isCancelled
+    assert peers.alice.dial.wanted.relaying
+
+
+def flap(peers: Peers) -> None:
+    """
+    Let a direct path come, and go before it has proven itself.
+    """
+    if not peers.alice.isDialling():
+        nextDial(peers)
+    peers.connect()
+    peers.advance(PROVEN_AFTER / 2)
+    peers.lose()
+
+
+def test_aPathThatFlapsIsNotLookedForAtOnce(peers: Peers) -> None:
+    peers.linked()
+    peers.advance(1)
+    peers.lose()
+    for _ in range(MOST_FLAPS - 1):
+        flap(peers)
+    nextDial(peers)
+    wanted = peers.alice.dial.wanted
+    assert (wanted.punching, wanted.relaying) == (False, True)
+
+
+def test_directPathsThatFlapAreTriedMoreRarely(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    gaps = []
+    for _ in range(4):
+        gaps.append(nextDial(peers))
+        flap(peers)
+        nextDial(peers)
+        peers.connect(isDirect=False)
+        peers.flush()
+    assert [round(gap, -1) for gap in gaps] == [10, 20, 40, 80]
+
+
+def test_aPathThatHasProvenItselfBeginsTheCountAnew(peers: Peers) -> None:
+    peers.linked()
+    peers.advance(1)
+    peers.lose()
+    nextDial(peers)
+    peers.connect()
+    peers.advance(PROVEN_AFTER + 1)
+    peers.lose()
+    flap(peers)
+    nextDial(peers)
+    assert peers.alice.dial.wanted.punching
+
+
+def test_ifThereIsNoRelayAFlappingPathMustDo(peers: Peers) -> None:
+    peers.linked().lose()
+    for _ in range(MOST_FLAPS - 1):
+        flap(peers)
+    nextDial(peers)
+    assert not peers.alice.dial.wanted.punching
+    peers.fail(NoPath("bob", ()))
+    nextDial(peers)
+    assert peers.alice.dial.wanted.punching
+
+
+def test_aRelayThatDropsEverythingIsNotAskedAllTheTime(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    for _ in range(8):
+        peers.lose()
+        nextDial(peers)
+        peers.connect(isDirect=False)
+    peers.lose()
+    assert nextDial(peers) > LOST_WAITS[1] - 0.5
+
+
+# Renewing.
+
+
+def test_renewingGivesUpThePathAndLooksForAnother(peers: Peers) -> None:
+    peers.linked()
+    (wire,) = peers.wires
+    peers.alice.link.renew()
+    peers.flush()
+    assert not wire.isOpen
+    wanted = peers.alice.dial.wanted
+    assert (wanted.punching, wanted.relaying) == (True, True)
+    peers.connect()
+    peers.flush()
+    assert peers.alice.facts["path"] == "direct"
+    assert peers.alice.facts["moves"] == 1
+
+
+def test_renewingDuringAFirstDialBeginsAnew(peers: Peers) -> None:
+    peers.alice.reach()
+    first = peers.alice.dial
+    peers.alice.link.renew()
+    assert first.isCancelled
+    assert peers.alice.results == []
+    peers.connect()
+    assert peers.alice.results == ["reached"]
+
+
+def test_aMeetingThatWasGivenUpDoesNotDisturbTheNext(peers: Peers) -> None:
+    peers.alice.reach()
+    first = peers.alice.dial
+    # What it raises when it is cancelled is its own business.
+    first.result._canceller = lambda result: result.errback(Unreachable("given up"))
+    peers.alice.link.renew()
+    assert peers.alice.results == []
+    assert len(peers.alice.dials) == 2
+    peers.connect()
+    assert peers.alice.results == ["reached"]
+    assert peers.alice.facts["reason"] is None
+
+
+def test_renewingBetweenAttemptsDoesNotWait(peers: Peers) -> None:
+    peers.linked().lose()
+    peers.alice.reach()
+    peers.fail()
+    peers.alice.link.renew()
+    assert peers.alice.isDialling()
+
+
+def test_renewingWhileAPathIsNotAnsweredDoesNotWaitForIt(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    nextDial(peers)
+    peers.connect(silent=True)
+    peers.alice.link.renew()
+    told = settled(peers)
+    peers.connect()
+    peers.flush()
+    assert told == ["settled"]
+    assert peers.alice.facts["path"] == "direct"
+
+
+def test_aLinkThatIsOverIsNotRenewed(peers: Peers) -> None:
+    link = peers.linked().alice.link
+    link.abort("enough")
+    link.renew()
+    assert not peers.alice.isDialling()
+
+
+# Idling.
+
+
+def test_aLinkThatNobodyUsesEnds(peers: Peers) -> None:
+    peers.linked()
+    link = peers.alice.link
+    peers.advance(IDLE - 1, 5)
+    assert not isOver(link)
+    peers.advance(2, 0.5)
+    assert isOver(link)
+    assert peers.alice.facts["path"] is None
+
+
+def test_aLinkWithAStreamDoesNotEnd(peers: Peers) -> None:
+    peers.linked()
+    link = peers.alice.link
+    stream = link.openStream("ssh")
+    peers.flush()
+    peers.bob.asks[0].agree()
+    peers.bob.asks[0].carry(User())
+    stream.carry(User())
+    peers.advance(IDLE + 10, 5)
+    assert not isOver(link)
+    stream.loseConnection()
+    peers.flush()
+    peers.advance(IDLE + 10, 5)
+    assert isOver(link)
+
+
+def test_aLostLinkThatNobodyUsesIsNotDialledToSaySo() -> None:
+    with twoPeers(Limits(survival=10 * IDLE)) as peers:
+        peers.linked()
+        link = peers.alice.link
+        peers.lose()
+        while peers.clock.seconds() < IDLE + 1:
+            peers.clock.advance(0.5)
+            for end in (peers.alice, peers.bob):
+                if end.isDialling():
+                    peers.fail(end=end)
+        assert isOver(link)
+        assert peers.clock.getDelayedCalls() == []
+
+
+def test_aLinkThatIsEndingGetsNoNewStreams(peers: Peers) -> None:
+    peers.linked()
+    link = peers.alice.link
+    peers.advance(IDLE - 1, 5)
+    # Its goodbye is under way.
+    peers.clock.advance(1)
+    assert link.isEnding
+    assert not isOver(link)
+    assert peers.alice.link is not link
+    peers.flush()
+    assert isOver(link)
+
+
+# Stopping.
+
+
+def test_stoppedBeforeTheFirstPathEverybodyIsTold(peers: Peers) -> None:
+    peers.alice.reach()
+    dial = peers.alice.dial
+    peers.alice.links.abort()
+    assert dial.isCancelled
+    assert [type(result) for result in peers.alice.results] == [Unreachable]
+    assert peers.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("isDirect", [True, False])
+def test_stoppedWhileAPathIsNotAnsweredNothingIsLeft(peers: Peers, isDirect: bool) -> None:
+    peers.alice.reach()
+    peers.connect(isDirect, ends=False)
+    peers.alice.links.abort()
+    peers.flush()
+    assert peers.wires == []
+    assert not peers.alice.isDialling()
+
+
+def test_stoppedBetweenAttemptsNothingIsLeft(peers: Peers) -> None:
+    peers.linked().lose()
+    peers.alice.reach()
+    peers.fail()
+    for end in (peers.alice, peers.bob):
+        end.links.abort()
+    assert peers.clock.getDelayedCalls() == []
+
+
+def test_theOtherEndHearsThatThisOneStops(peers: Peers) -> None:
+    peers.linked()
+    link = peers.bob.link
+    peers.alice.links.abort()
+    peers.flush()
+    assert isOver(link)
+    peers.clock.advance(YIELDING + 1)
+    assert not peers.bob.isDialling()
+
+
+def test_afterStoppingThereAreNoNewLinks(peers: Peers) -> None:
+    peers.alice.links.abort()
+    with pytest.raises(Unreachable, match="being stopped"):
+        peers.alice.reach()
+    peers.bob.reach()
+    peers.connect(by=peers.bob)
+    peers.flush()
+    assert peers.wires == []
+    assert not peers.bob.link.session.isConnected
