@@ -35,6 +35,7 @@ from punchd.wire.commands import (
     Relay,
     RelayNote,
     Told,
+    Update,
     errorFrom,
     offerArguments,
     offerFrom,
@@ -52,6 +53,13 @@ _log = Logger()
 #: Seconds between pings, and until one must be answered: death is noticed after 7 s at the latest.
 PING_INTERVAL = 3.0
 PING_PATIENCE = 4.0
+
+#: The same, at the least, for a peer whose address others look up in the DNS and may keep for a
+#: short time only: an address of its router's that is gone shall not live on for much longer. A
+#: quarter and a half of that time, and never less patience than so many round trips.
+LEAST_INTERVAL = 0.25
+LEAST_PATIENCE = 0.5
+PATIENT_TRIPS = 4
 
 #: Seconds for TLS and hello together.
 LOGIN_DEADLINE = 10.0
@@ -139,12 +147,15 @@ class Conversation(amp.CommandLocator):
 
     @ivar protocol: to be connected to a TLS transport.
     @ivar roundTrip: seconds to the server and back, as last measured.
+    @ivar isUrgent: whether others are led astray until there is another connection.
     """
 
     def __init__(self, clock: IReactorTime, listener: Listener) -> None:
         self.protocol = _Connection(self)
         self.roundTrip: float | None = None
-        self.isOver = False
+        self.isOver = self.isUrgent = False
+        self._keeps: int | None = None
+        self._isWatched = False
         self.error: PunchdError | None = None
         self._clock = clock
         self._listener = listener
@@ -172,12 +183,29 @@ class Conversation(amp.CommandLocator):
             **offerArguments(said.offer),
             **listingArguments(said.listing),
         )
+        self._keeps = answer["ttl"]
+        self._isWatched = not said.listing.isEmpty
         if transport.negotiatedProtocol != MASTER_ALPN:
             raise ProtocolViolation("what answers there is not a punchd server's master service")
         commonMasterVersion(answer["version"], OLDEST_MASTER_VERSION)
         self._ping()
         assists = tuple(answer["assists"])
         return Welcome(answer["observed"], assists, answer["relay"], answer["zone"])
+
+    def update(self, said: Greeting, ipv6token: bytes | None) -> Deferred[dict[str, Any]]:
+        """
+        Say what has changed since L{login}.
+
+        @param ipv6token: names the port of the IPv6 candidate.
+        """
+        self._isWatched = not said.listing.isEmpty
+        return self.ask(
+            Update,
+            accepts=said.accepts,
+            ipv6token=ipv6token,
+            **offerArguments(said.offer),
+            **listingArguments(said.listing),
+        )
 
     def ask(self, command: type[amp.Command], **arguments: Any) -> Deferred[dict[str, Any]]:
         """
@@ -219,19 +247,31 @@ class Conversation(amp.CommandLocator):
 
     # Life.
 
+    def _pace(self) -> tuple[float, float]:
+        """
+        Seconds between pings, and until one must be answered.
+        """
+        if not self._isWatched or self._keeps is None:
+            return PING_INTERVAL, PING_PATIENCE
+        patience = max(self._keeps / 2, LEAST_PATIENCE, PATIENT_TRIPS * (self.roundTrip or 0.0))
+        interval = max(self._keeps / 4, LEAST_INTERVAL)
+        return min(interval, PING_INTERVAL), min(patience, PING_PATIENCE)
+
     def _ping(self) -> None:
         sent = self._clock.seconds()
-        self._setTimer(PING_PATIENCE, self._tooLate)
+        interval, patience = self._pace()
+        self._setTimer(patience, self._tooLate)
 
         def answered(_: object) -> None:
             self.roundTrip = self._clock.seconds() - sent
             if not self.isOver:
-                self._setTimer(PING_INTERVAL, self._ping)
+                self._setTimer(interval, self._ping)
 
         self.ask(Ping).addCallbacks(answered, lambda failure: self.abort())
 
     def _tooLate(self) -> None:
         self._timer = None
+        self.isUrgent = self._isWatched
         self.error = self.error or Unreachable("the server does not answer")
         self.abort()
 

@@ -43,8 +43,7 @@ from punchd.values.naming import UNLISTED
 from punchd.values.nat import NatBehaviour
 from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
 from punchd.values.peers import PeerID
-from punchd.wire.commands import Report, Tell, Update, offerArguments
-from punchd.wire.listing import listingArguments
+from punchd.wire.commands import Report, Tell
 
 #: Back-off between connections: the first wait, the longest, and by how much it grows. Jitter keeps
 #: the peers of a restarted server from all coming at once.
@@ -182,6 +181,9 @@ class MasterClient(Service):
         self._host = transport.getHost().host
         # The port is called at where the server sees it: by the family of this connection.
         self.port.interface = self._host if ":" in self._host else ""
+        return self._presented()
+
+    def _presented(self) -> Greeting:
         said = self._present()
         offer = self.offerFor(said.offer, self.port)
         return evolve(said, offer=offer, listing=self.listing)
@@ -194,6 +196,7 @@ class MasterClient(Service):
         self._roaming.end()
         self.discovering.end()
         if self._client is not None:
+            self._hasMoved |= conversation.isUrgent
             self.problem = str(conversation.error or "disconnected")
             self._note(f"lost the server at {self.join.where}: {self.problem}")
             # When the client service has noticed, too.
@@ -268,15 +271,7 @@ class MasterClient(Service):
         conversation = self._conversation
         if conversation is None:
             return
-        said = self._present()
-        offer = self.offerFor(said.offer, self.port)
-        telling = conversation.ask(
-            Update,
-            accepts=said.accepts,
-            ipv6token=self.ipv6.token,
-            **offerArguments(offer),
-            **listingArguments(self.listing),
-        )
+        telling = conversation.update(self._presented(), self.ipv6.token)
         telling.addErrback(lambda failure: self._note(f"{failure.value}"))
 
     @property

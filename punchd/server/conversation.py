@@ -193,6 +193,7 @@ class Conversation(amp.CommandLocator):
             "assists": self.exchange.assists,
             "relay": next(iter(self.exchange.relays), None),
             "zone": None if zone is None else zone.name,
+            "ttl": None if zone is None else zone.ttl,
         }
 
     def _checkListing(self, name: str, listing: Listing) -> None:

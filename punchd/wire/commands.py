@@ -226,6 +226,7 @@ class Hello(_Command):
         (b"assists", Few(_Place(Assist), MOST_ASSISTS)),
         (b"relay", _Place(Relay, optional=True)),
         (b"zone", Line(optional=True)),
+        (b"ttl", amp.Integer(optional=True)),
     ]
 
 

@@ -91,6 +91,7 @@ class Zone:
     The peers' zone. Made by the server, whose hosts serve it.
 
     @ivar name: as text.
+    @ivar ttl: seconds that answers about peers may be kept.
     @ivar server: the name of the server itself: what the zone's NS record says.
     """
 
@@ -107,13 +108,12 @@ class Zone:
         @param find: tells what is known of a peer's name in lower case.
         @param seconds: the time; the zone's serial number goes by it.
         @param hosts: names and literal addresses of the server.
-        @param ttl: how many seconds answers about peers may be kept.
         """
         self.name = name
         self.server = _serverIn(name, hosts)
         self._find = find
         self._seconds = seconds
-        self._ttl = ttl
+        self.ttl = ttl
         self._origin = name.encode("ascii")
         before = self.server.removesuffix(f".{name}")
         self._own = before if before != self.server else ""
@@ -183,14 +183,14 @@ class Zone:
         if entry is None:
             return None
         if len(below) == 1:
-            return [*_addresses(entry.hosts), *self._texts(entry)], self._ttl
+            return [*_addresses(entry.hosts), *self._texts(entry)], self.ttl
         if len(below) == 2:
-            return ([], self._ttl) if entry.services else None
+            return ([], self.ttl) if entry.services else None
         service = below[0].decode("ascii", "replace")
         port = entry.services.get(service[1:]) if service.startswith("_") else None
         if port is None:
             return None
-        return [dns.Record_SRV(0, 0, port, f"{name}.{self.name}")], self._ttl
+        return [dns.Record_SRV(0, 0, port, f"{name}.{self.name}")], self.ttl
 
     def _texts(self, entry: Entry) -> list[Record]:
         texts: list[Record] = [dns.Record_TXT(str(entry.peerID).encode("ascii"))]
@@ -206,7 +206,7 @@ class Zone:
         if isinstance(record, dns.Record_SRV):
             name = below[-1].decode("ascii")
             entry = self._find(name)
-            target, ttl = f"{name}.{self.name}", self._ttl
+            target, ttl = f"{name}.{self.name}", self.ttl
             hosts: Sequence[str] = () if entry is None else entry.hosts
         elif isinstance(record, dns.Record_NS):
             target, ttl, hosts = self.server, STABLE_TTL, self._literals
@@ -217,7 +217,7 @@ class Zone:
     def _negative(self, question: Question, code: int) -> Reply:
         # The zone's name as it was asked, for the sake of compression.
         origin = question.name[-len(self._origin) :]
-        soa = _header(origin, self._soa(), self._ttl)
+        soa = _header(origin, self._soa(), self.ttl)
         return Reply(code, isAuthoritative=True, authority=(soa,))
 
     def _soa(self) -> dns.Record_SOA:
@@ -230,7 +230,7 @@ class Zone:
             retry=_RETRY,
             expire=_EXPIRE,
             # How long nobody may believe in what is not there (RFC 2308, 4).
-            minimum=self._ttl,
+            minimum=self.ttl,
         )
 
 

@@ -250,7 +250,9 @@ class NatLab:
         )
         rules = "delete table ip nat_kind\n" + ruleset(router.kind, new, hairpins=router.hairpins)
         router.run(["nft", "-f", "-"], input=rules)
-        ip([f"route replace {site.publicLan}.0/24 via {new}"], self._core)
+        # Without the second, what is on its way to the old address would arrive for some seconds.
+        core = [f"route replace {site.publicLan}.0/24 via {new}", f"neigh flush to {old}"]
+        ip(core, self._core)
         self._place(site, (new,))
         router.outside = new
         return new

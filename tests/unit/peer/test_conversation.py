@@ -5,6 +5,7 @@ Tests for L{punchd.peer.conversation}: over real TLS in memory, with a server of
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.protocols import amp
 
 from punchd.errors import (
@@ -18,15 +19,19 @@ from punchd.errors import (
 from punchd.peer.conversation import (
     CALL_BURST,
     CALL_RATE,
+    LEAST_PATIENCE,
     LOGIN_DEADLINE,
     PING_INTERVAL,
     PING_PATIENCE,
 )
+from punchd.values.naming import Listing
 from punchd.values.parties import Party
 from punchd.values.peers import PeerID
 from punchd.wire.commands import Assist, Farewell, Relay, RelayNote, Tokens
 from tests.unit.net.memory import HERE, THERE
 from tests.unit.peer.servers import GREETING, ServerSide, Spoken
+
+LISTED = Listing(True)
 
 # Logging in.
 
@@ -177,6 +182,62 @@ def test_aPingThatIsNotAnsweredEndsTheConnection() -> None:
     assert not spoken.wire.isOpen
     assert str(spoken.conversation.error) == "the server does not answer"
     assert spoken.clock.getDelayedCalls() == []
+
+
+def named(ttl: int, listing: Listing = LISTED) -> Spoken:
+    """
+    A conversation of a peer with a server that has a zone, after it has said what it wants there.
+    """
+    side = ServerSide()
+    side.greeting |= {"zone": "peers.example.org", "ttl": ttl}
+    spoken = Spoken(side=side)
+    assert spoken.welcomes[0].zone == "peers.example.org"
+    spoken.conversation.update(evolve(GREETING, listing=listing), None)
+    spoken.advance(PING_INTERVAL)
+    return spoken
+
+
+def pings(spoken: Spoken, seconds: float) -> int:
+    """
+    How many come in this time.
+    """
+    before = len(spoken.side.asked)
+    for _ in range(int(seconds * 8)):
+        spoken.advance(0.125)
+    return len(spoken.side.asked) - before
+
+
+@pytest.mark.parametrize(("ttl", "count"), [(0, 48), (1, 48), (4, 12), (30, 4), (3600, 4)])
+def test_whomOthersLookUpIsPingedAsOftenAsTheyMay(ttl: int, count: int) -> None:
+    spoken = named(ttl)
+    assert pings(spoken, 12) == count
+    spoken.end()
+
+
+def test_whomNobodyLooksUpIsNot() -> None:
+    spoken = named(1, Listing())
+    assert pings(spoken, 12) == 4
+    assert not spoken.conversation.isUrgent
+    spoken.end()
+
+
+@pytest.mark.parametrize(("ttl", "patience"), [(1, LEAST_PATIENCE), (4, 2.0), (30, PING_PATIENCE)])
+def test_anAddressThatIsGoneIsNoticedSoonByWhomItMatters(ttl: int, patience: float) -> None:
+    spoken = named(ttl)
+    spoken.side.answersPings = False
+    spoken.advance(PING_INTERVAL)
+    spoken.advance(patience - 0.01)
+    assert spoken.wire.isOpen or ttl == 1
+    spoken.advance(0.01)
+    assert not spoken.wire.isOpen
+    assert spoken.conversation.isUrgent
+
+
+def test_aLongWayIsNoReasonToDespair() -> None:
+    spoken = named(1)
+    spoken.conversation.roundTrip = 0.4
+    assert spoken.conversation._pace() == (0.25, 1.6)
+    spoken.end()
 
 
 def test_deathIsNoticedWithinSevenSeconds() -> None:

@@ -187,6 +187,7 @@ class TestHello:
             "assists": [Assist(None, 7762)],
             "relay": None,
             "zone": None,
+            "ttl": None,
         }
         assert lineOf(conversation).isLoggedIn
 
