@@ -56,14 +56,48 @@ class Echo(Protocol):
         self.transport.write(data)
 
 
+class _Serving(Factory):
+    """
+    Knows its connections.
+    """
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.connected: set[Protocol] = set()
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        protocol: Any = super().buildProtocol(addr)
+        connectionLost = protocol.connectionLost
+
+        def lost(reason: Any) -> None:
+            self.connected.discard(protocol)
+            connectionLost(reason)
+
+        protocol.connectionLost = lost
+        self.connected.add(protocol)
+        return protocol  # type: ignore[no-any-return]
+
+
+async def unused(ports: list[Any]) -> None:
+    """
+    Wait until nobody is connected to any of these services: peers close a little after their
+    clients.
+    """
+    for _ in range(int(PATIENCE / 0.01)):
+        if not any(port.factory.connected for port in ports):
+            return
+        await sleep(0.01)
+    raise AssertionError("somebody stays connected to a service")
+
+
 def serve(protocol: type[Protocol]) -> IListeningPort:
     """
     A service on a free port of the loopback interface.
     """
     from twisted.internet import reactor
 
-    factory: Any = Factory.forProtocol(protocol)
-    factory.noisy = False
+    factory: Any = _Serving.forProtocol(protocol)
     port: IListeningPort = reactor.listenTCP(0, factory, interface="127.0.0.1")
     return port
 

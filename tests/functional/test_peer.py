@@ -16,7 +16,17 @@ from attrs import define
 from pytest_twisted import ensureDeferred
 
 from tests.functional.clients import Wire, dial
-from tests.functional.peers import Echo, Peer, Summing, dialUNIX, portOf, runPunchd, runShell, serve
+from tests.functional.peers import (
+    Echo,
+    Peer,
+    Summing,
+    dialUNIX,
+    portOf,
+    runPunchd,
+    runShell,
+    serve,
+    unused,
+)
 from tests.functional.processes import Server, runTwistd
 
 
@@ -77,30 +87,39 @@ async def neighbours(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         assert "Traceback" not in peer.log, peer.log
 
 
+@pytest_twisted.async_yield_fixture
+async def busyNeighbours(neighbours: Neighbours) -> AsyncIterator[Neighbours]:
+    """
+    For tests after which a connection to a service may still be closing.
+    """
+    yield neighbours
+    await unused(neighbours.listening)
+
+
 class TestForwarding:
     @ensureDeferred
-    async def test_bytesGoBothWaysWithHalfClose(self, neighbours: Neighbours) -> None:
-        wire = await neighbours.forward("sum", b"question")
+    async def test_bytesGoBothWaysWithHalfClose(self, busyNeighbours: Neighbours) -> None:
+        wire = await busyNeighbours.forward("sum", b"question")
         wire.transport.loseWriteConnection()
         assert await wire.ended() == b"8:question"
 
     @ensureDeferred
-    async def test_manyBytesArriveWhole(self, neighbours: Neighbours) -> None:
+    async def test_manyBytesArriveWhole(self, busyNeighbours: Neighbours) -> None:
         data = bytes(range(256)) * 8000
-        wire = await neighbours.forward("sum", data)
+        wire = await busyNeighbours.forward("sum", data)
         wire.transport.loseWriteConnection()
         assert await wire.ended() == b"%d:" % len(data) + data
 
     @ensureDeferred
-    async def test_severalConnectionsAtOnceDoNotMix(self, neighbours: Neighbours) -> None:
-        wires = [await neighbours.forward("echo", b"number %d" % one) for one in range(4)]
+    async def test_severalConnectionsAtOnceDoNotMix(self, busyNeighbours: Neighbours) -> None:
+        wires = [await busyNeighbours.forward("echo", b"number %d" % one) for one in range(4)]
         for one, wire in enumerate(wires):
             assert await wire.has(8) == b"number %d" % one
             await wire.close()
 
     @ensureDeferred
-    async def test_aPortForwards(self, neighbours: Neighbours) -> None:
-        (port,) = re.findall(r"ForwardFactory starting on (\d+)", neighbours.alice.log)
+    async def test_aPortForwards(self, busyNeighbours: Neighbours) -> None:
+        (port,) = re.findall(r"ForwardFactory starting on (\d+)", busyNeighbours.alice.log)
         wire = await dial(int(port), b"hello")
         assert await wire.has(5) == b"hello"
         await wire.close()
@@ -111,19 +130,19 @@ class TestForwarding:
     )
     @ensureDeferred
     async def test_withoutServiceTheClientIsDisconnectedAndTheLogSaysWhy(
-        self, neighbours: Neighbours, service: str, reason: str
+        self, busyNeighbours: Neighbours, service: str, reason: str
     ) -> None:
-        wire = await neighbours.forward(service, b"hello")
+        wire = await busyNeighbours.forward(service, b"hello")
         assert await wire.ended() == b""
-        assert re.search(f"forward to bob/{service}: .*{reason}", neighbours.alice.log)
+        assert re.search(f"forward to bob/{service}: .*{reason}", busyNeighbours.alice.log)
 
     @ensureDeferred
-    async def test_clientsThatSayNothingOrGoAwayDoNoHarm(self, neighbours: Neighbours) -> None:
+    async def test_clientsThatSayNothingOrGoAwayDoNoHarm(self, busyNeighbours: Neighbours) -> None:
         for data in (b"", b"\xff" * 10_000):
-            wires = [await neighbours.forward("echo", data) for _ in range(3)]
+            wires = [await busyNeighbours.forward("echo", data) for _ in range(3)]
             for wire in wires:
                 await wire.close()
-        wire = await neighbours.forward("sum", b"still there?")
+        wire = await busyNeighbours.forward("sum", b"still there?")
         wire.transport.loseWriteConnection()
         assert await wire.ended() == b"12:still there?"
 
