@@ -39,6 +39,9 @@ MOST_STREAMS = 512
 # many there are, the peers of this server do not wait longer than it takes to answer those.
 _READ_AT_ONCE = 4096
 
+# What a datagram counts for at the least: those without a byte would let reading go on for ever.
+_LEAST_READ = 40
+
 
 class Datagrams(DatagramProtocol):
     """
@@ -50,19 +53,31 @@ class Datagrams(DatagramProtocol):
     # A UDP port, with more than IUDPTransport says.
     transport: Any
 
-    def __init__(self, responder: Responder) -> None:
+    def __init__(self, clock: IReactorTime, responder: Responder) -> None:
+        self._clock = clock
         self._responder = responder
 
     def startProtocol(self) -> None:
         self.transport.maxThroughput = _READ_AT_ONCE
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        if len(datagram) < _LEAST_READ:
+            if self.transport.maxThroughput == _READ_AT_ONCE:
+                self._clock.callLater(0, self._readAgain)
+            self.transport.maxThroughput -= _LEAST_READ - len(datagram)
         answer = self._responder.toDatagram(datagram, makeAddress(addr[0], addr[1]))
         if answer is None:
             return
         # Nobody is there, or the way is full: datagrams get lost.
         with suppress(OSError):
             self.transport.write(answer, addr)
+
+    def _readAgain(self) -> None:
+        """
+        The next turn of the reactor.
+        """
+        if self.transport is not None:
+            self.transport.maxThroughput = _READ_AT_ONCE
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -183,7 +198,7 @@ class NamingGate(Gate):
         """
         What takes the questions that come to a UDP port.
         """
-        return Datagrams(self.responder)
+        return Datagrams(self._clock, self.responder)
 
     @property
     def zone(self) -> Zone:

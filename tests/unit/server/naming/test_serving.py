@@ -230,6 +230,30 @@ def test_anAnswerGoesWhereTheQuestionCameFrom() -> None:
     assert 0 < network.maxThroughput < 10000
 
 
+def test_emptyDatagramsCountToo() -> None:
+    """
+    As Twisted reads on until it has read so many bytes.
+    """
+    world, network = World(), Network()
+    datagrams = world.gate.makeDatagrams()
+    datagrams.transport = network
+    datagrams.startProtocol()
+    turns = []
+    for _ in range(2):
+        read = count = 0
+        while read < network.maxThroughput:
+            datagrams.datagramReceived(b"", ("192.0.2.9", 4000))
+            count += 1
+            assert count < 1000
+        turns.append(count)
+        world.clock.advance(0)
+    assert turns[0] == turns[1] > 50
+    assert network.sent == []
+    datagrams.datagramReceived(b"", ("192.0.2.9", 4000))
+    datagrams.transport = None
+    world.clock.advance(0)
+
+
 def test_anAnswerThatCannotBeSentIsLost() -> None:
     listen(Network(OSError("no way"))).datagramReceived(ask(), ("192.0.2.9", 0))
 
