@@ -51,7 +51,8 @@ class Stream:
     Made by its L{Session<punchd.link.session.Session>}. The end that was asked for the service
     calls L{agree} or L{refuse}; either end gives the stream a protocol with L{carry}: from then on
     it is that protocol's transport. It ends with C{ConnectionDone} when both ends have closed it
-    and each has all that the other has written; else with C{ConnectionLost}.
+    and each has all that the other has written; else with C{ConnectionLost}, and at the end that
+    has broken it with C{ConnectionAborted}.
 
     @ivar number: in the link.
     @ivar service: what was asked for.
@@ -354,11 +355,17 @@ class Stream:
         Break the stream: the other end sees a reset, never an orderly end.
         """
         if not self.isOver:
-            self._break("the other side broke the stream", str(ConnectionAborted()))
+            self.disconnecting = True
+            self._reset("the other side broke the stream")
+            aborted = ConnectionAborted()
+            self._end(aborted, Unreachable(str(aborted)))
 
-    def _break(self, why: str, here: str | None = None) -> None:
+    def _break(self, why: str) -> None:
+        self._reset(why)
+        self.broken(why)
+
+    def _reset(self, why: str) -> None:
         self._carrier.send(packFrame(Kind.RESET, why.encode("utf-8"), self.number))
-        self.broken(here or why)
 
     def broken(self, why: str) -> None:
         """

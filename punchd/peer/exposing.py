@@ -29,12 +29,12 @@ class Exposures:
     it to whoever takes it.
 
     @ivar services: by name, the endpoint behind it.
-    @ivar takers: by name, what is called with a stream and its caller, and agrees or refuses.
+    @ivar takers: by name, what is called with a stream, and agrees or refuses.
     """
 
     services: dict[str, IStreamClientEndpoint]
     _policy: IAccessPolicy
-    takers: dict[str, Callable[[Stream, PeerID], None]] = field(factory=dict, init=False)
+    takers: dict[str, Callable[[Stream], None]] = field(factory=dict, init=False)
 
     @property
     def names(self) -> list[str]:
@@ -43,7 +43,7 @@ class Exposures:
         """
         return sorted({*self.services, *self.takers})
 
-    def expose(self, service: str, taker: Callable[[Stream, PeerID], None]) -> Callable[[], None]:
+    def expose(self, service: str, taker: Callable[[Stream], None]) -> Callable[[], None]:
         """
         Add a service.
 
@@ -72,7 +72,7 @@ class Exposures:
             return
         try:
             if endpoint is None:
-                self.takers[service](stream, peerID)
+                self.takers[service](stream)
             else:
                 _connect(endpoint, service, stream)
         except Exception as error:

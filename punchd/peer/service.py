@@ -30,7 +30,6 @@ from punchd.identity.pins import Pins
 from punchd.identity.tls import makeContext
 from punchd.interfaces import IObserver, IStrategy, IStreamExposer, IStreamOpener
 from punchd.link.flow import Limits
-from punchd.link.stream import Stream
 from punchd.nat.gateway import findGateway
 from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
@@ -50,7 +49,6 @@ from punchd.peer.guesses import MOST_GUESSES, Guesses
 from punchd.peer.leased import LeasedPort
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
-from punchd.peer.named import NamedStream
 from punchd.peer.publishing import Publication, Publishing, publishedOf
 from punchd.peer.punches import Punches
 from punchd.peer.serving import Serving
@@ -60,7 +58,7 @@ from punchd.strategies.planning import GUESSING, preferred
 from punchd.values.addresses import showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.parties import Offer
-from punchd.values.peers import PeerAddress, PeerID, checkedName
+from punchd.values.peers import PeerAddress, checkedName
 from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
 
 if TYPE_CHECKING:
@@ -311,21 +309,11 @@ class PunchdPeer(Service):
         return PeerAddress(self._name, self.identity.peerID)
 
     def openStream(self, peer: str, service: str) -> Deferred[Any]:
-        opening = self.opener.openStream(peer, service)
-        return opening.addCallback(
-            lambda stream: NamedStream(
-                stream, PeerAddress(peer, self.pins.idOf(peer)), self.address
-            )
-        )
+        return self.opener.openStream(peer, service)
 
     def expose(self, service: str, taker: StreamTaker) -> Deferred[Callable[[], Deferred[None]]]:
-        def take(stream: Stream, peerID: PeerID) -> None:
-            # Whose pin is gone since it was introduced is not known by any name.
-            name = self.pins.nameOf(peerID) or peerID.short
-            taker(NamedStream(stream, PeerAddress(name, peerID), self.address))
-
         try:
-            remove = self._exposures.expose(checkedName(service, "service"), take)
+            remove = self._exposures.expose(checkedName(service, "service"), taker)
         except PunchdError as error:
             return fail(error)
         return succeed(lambda: execute(remove))

@@ -93,7 +93,7 @@ class End:
         self.asks: list[Stream] = []
         numbers = count(1)
         exposures = Exposures({}, cast(IAccessPolicy, AllowAll()))
-        exposures.expose("ssh", lambda stream, peerID: self.asks.append(stream))
+        exposures.expose("ssh", self.asks.append)
         self.links = Links(
             clock,
             Random(1),

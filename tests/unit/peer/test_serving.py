@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from punchd.peer.named import NamedStream
+from punchd.link.stream import Stream
 from punchd.peer.serving import ACCEPTING, MOST_WAITING
 from punchd.values.peers import PeerAddress
 from tests.unit.link.pairs import BOB, User
 from tests.unit.net.memory import HERE, Pair
 from tests.unit.peer.streams import Sides
 from tests.unit.peer.test_control import OWN, Asking
+
+CAROL = PeerAddress("carol", BOB.peerID)
 
 
 class Served(Asking):
@@ -27,15 +29,16 @@ class Served(Asking):
         super().__init__(folder)
         self.ask(command="serve", service="web")
         self.sides = Sides()
+        self.sides.link.bob.peer = CAROL
         self.caller = User()
         self.refused: list[str] = []
 
-    def call(self) -> NamedStream:
+    def call(self) -> Stream:
         caller = self.sides.open("web")
         caller.opened.addErrback(lambda failure: self.refused.append(str(failure.value)))
         caller.carry(self.caller)
         self.sides.flush()
-        stream = NamedStream(self.sides.callee, PeerAddress("carol", BOB.peerID), OWN)
+        stream = self.sides.callee
         self.exposer.takers["web"](stream)
         self.flush()
         return stream
@@ -90,11 +93,11 @@ def test_aNameThatIsExposedIsRefused(served: Served) -> None:
 def test_aStreamIsAnnouncedWithItsCallerAndTaken(served: Served) -> None:
     served.call()
     assert served.lines[1:] == [
-        {"accept": "1", "peer": {"name": "carol", "id": str(BOB.peerID)}},
+        {"accept": "1", "peer": CAROL.toJSON()},
     ]
     pair = served.accept("1")
     answer, _, _ = pair.one.protocol.received.partition(b"\n")
-    assert json.loads(answer)["peer"]["name"] == "carol"
+    assert json.loads(answer)["peer"] == CAROL.toJSON()
     served.caller.transport.write(b"question")
     served.flush()
     pair.flush()
