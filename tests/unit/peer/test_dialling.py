@@ -15,6 +15,7 @@ from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer
 from punchd.link.path import Path as LinkPath
 from punchd.link.punched import PunchedConnection
 from punchd.net.held import HeldPort
+from punchd.peer.conversation import ANSWER_PATIENCE
 from punchd.peer.dialling import Dialling, Wanted
 from punchd.peer.meeting import Meeting
 from punchd.values.addresses import Address, makeAddress
@@ -154,6 +155,22 @@ def test_anotherServerIsAskedWhenOneDoesNotKnowThePeer(tmp_path: Path) -> None:
     assert len(asker.clients[1].asked) == 1
     asker.refuse(UnknownPeer("nor here"), 1)
     assert str(asker.error) == "nor here"
+
+
+def test_anotherServerIsAskedWhenOneGoesAway(tmp_path: Path) -> None:
+    asker = Asker(tmp_path, 2).meet()
+    asker.refuse(Unreachable("the server closed the connection"), 0)
+    assert len(asker.clients[1].asked) == 1
+    asker.answer(1)
+    assert [dial.remote for dial in asker.clients[1].port.dials] == [PUBLIC]
+    asker.cancel()
+
+
+def test_aServerThatDoesNotAnswerIsNotWaitedForForEver(asker: Asker) -> None:
+    asker.meet()
+    asker.clock.advance(ANSWER_PATIENCE)
+    assert str(asker.error) == "the server has not answered for 8 s"
+    assert asker.client.usedToward[BOB.peerID] == 0
 
 
 def test_aRefusalIsNotTakenToAnotherServer(tmp_path: Path) -> None:
