@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from punchd.errors import Overlapping, Refused, UnknownPeer, Unreachable
 from punchd.link.path import Path
 from punchd.net.held import HeldPort
+from punchd.peer.conversation import inTime
 from punchd.peer.master import MasterClient
 from punchd.peer.meeting import Meeting
 from punchd.peer.punches import Punches
@@ -80,8 +81,9 @@ class Dialling:
         for client in connected[:-1]:
             try:
                 return await self._through(client, wanted)
-            except UnknownPeer:
-                continue
+            except (UnknownPeer, Unreachable) as error:
+                # Another one may know the peer, or be there.
+                self._punches.note(f"{client.join.where}: {error}")
         return await self._through(connected[-1], wanted)
 
     async def _connected(self) -> list[MasterClient]:
@@ -120,13 +122,14 @@ class Dialling:
             offer = evolve(offer, takesRelay=False)
         began = client.clock.seconds()
         with portInUse(client, port, peerID) as use:
-            answer = await client.ask(
+            asking = client.ask(
                 Introduce,
                 peer=peerID,
                 token=port.token,
                 ipv6token=None if ipv6 is None else ipv6.token,
                 **offerArguments(offer),
             )
+            answer = await inTime(asking, client.clock)
             other = Party(answer["reflexive"], offerFrom(answer))
             if not client.policy.allowsReflexive(other.reflexive):
                 raise Refused(

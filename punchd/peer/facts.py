@@ -98,7 +98,8 @@ class Facts:
         """
         A link is over.
         """
-        self.roundTrip = session.roundTrip or self.roundTrip
+        if session.roundTrip is not None:
+            self.roundTrip = session.roundTrip
         self.bytesIn += session.bytesIn
         self.bytesOut += session.bytesOut
 

@@ -32,6 +32,10 @@ from punchd.wire.frames import Join
 
 _log = Logger()
 
+#: Seconds that a link without a path gives the other end to answer on one that is tried, before it
+#: is dialled again.
+ANSWERING = 2.0
+
 #: Seconds after which a link without streams ends.
 IDLE = 900.0
 
@@ -236,14 +240,16 @@ class Link:
         """
         Look for a better path when it is time.
         """
-        if self.session.isOver or self._isLooking:
+        if self.session.isOver or self._meeting is not None:
             return
         self._stopTimer()
         path = self.session.path
-        if (path is None and self.wasThere) or (path is not None and not path.isDirect):
-            wait = self._pace.wait(path is not None, bool(self._waiting))
-            if wait is not None:
-                self._timer = self._clock.callLater(wait, self._timerFired)
+        isRelayed = path is not None and not path.isDirect
+        isDue = (path is None and self.wasThere) or (isRelayed and not self._joining)
+        wait = self._pace.wait(path is not None, bool(self._waiting)) if isDue else None
+        if wait is not None:
+            wait = max(wait, ANSWERING) if self._joining else wait
+            self._timer = self._clock.callLater(wait, self._timerFired)
 
     def _timerFired(self) -> None:
         self._timer = None
@@ -325,7 +331,8 @@ class Link:
                 self._giveUp()
         else:
             self.wasThere = True
-            self._beginIdling()
+            if self._idling is None:
+                self._beginIdling()
             self._tellWaiting(None)
         self._goOn()
 

@@ -162,6 +162,30 @@ def test_whyThereIsNoPathIsKnown(answerer: Answerer) -> None:
     assert facts["reason"].startswith("no direct path to bob: dial")
 
 
+@pytest.mark.parametrize("isPunching", [True, False])
+def test_stoppingEndsTheWayThroughTheRelay(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch, isPunching: bool
+) -> None:
+    opening: list[Deferred[None]] = []
+
+    def relayed(*arguments: object) -> Deferred[None]:
+        opening.append(Deferred())
+        return opening[0]
+
+    monkeypatch.setattr("punchd.peer.answering.relayDialler", lambda *arguments: relayed)
+    answerer.call()
+    if not isPunching:
+        answerer.clock.advance(4)
+        answerer.clock.advance(GRACE)
+    (one,) = opening
+    stopped = [one.called]
+    answerer.links.abort()
+    assert [*stopped, one.called] == [False, True]
+    assert answerer.client.usedToward[BOB.peerID] == 0
+    answerer.punches.stop()
+    assert answerer.clock.getDelayedCalls() == []
+
+
 def test_messagesReachTheirIntroduction(tmp_path: Path) -> None:
     heard: list[Any] = []
 

@@ -2,32 +2,32 @@
 Tests for L{punchd.peer.connecting}: the caller's side, with servers that are none.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
+from punchd.errors import NoPath, PunchdError, UnknownPeer, Unreachable
 from punchd.interfaces import IStreamOpener
-from punchd.net.held import HeldPort
 from punchd.peer.access import AllowList
 from punchd.peer.connecting import Connecting
 from punchd.peer.dialling import Dialling
 from punchd.peer.exposing import Exposures
 from punchd.peer.links import Links
-from punchd.values.addresses import Address, makeAddress
+from punchd.values.addresses import Address
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerAddress
-from punchd.wire.commands import OWN, Introduce, toldArguments
+from punchd.wire.commands import OWN, toldArguments
 from tests.unit.link.pairs import ALICE, BOB
 from tests.unit.net.memory import HERE
-from tests.unit.net.ports import FakePort
 from tests.unit.peer.clients import PUBLIC, FakeClient, Watcher, makePins, makePunches
+from tests.unit.peer.kept import Peers
 from tests.unit.peer.punches import dialling
 
 
@@ -100,72 +100,10 @@ def test_itOpensStreams(opener: Opener) -> None:
     verifyObject(IStreamOpener, opener.connecting)
 
 
-def test_theServerIsAskedForThePinnedPeer(opener: Opener) -> None:
-    opener.open()
-    command, arguments, _ = opener.client.asked[0]
-    assert command is Introduce
-    assert (arguments["peer"], arguments["token"]) == (BOB.peerID, None)
-    opener.connecting.stop()
-
-
 def test_whoIsNotPinnedIsUnknown(opener: Opener) -> None:
     opener.open("carol")
     assert isinstance(opener.error, UnknownPeer)
     assert opener.client.asked == []
-
-
-def test_withoutAServerItSaysWhichAndWhy(tmp_path: Path) -> None:
-    opener = Opener(tmp_path, 2)
-    for client in opener.clients:
-        client.isConnected = False
-    opener.clients[1].problem = "the name 'alice' is taken"
-    opener.open()
-    opener.clock.pump([0.05] * 40)
-    assert isinstance(opener.error, Unreachable)
-    assert str(opener.error) == (
-        "not connected to any server (s0.example:7761: still connecting; "
-        "s1.example:7761: the name 'alice' is taken)"
-    )
-
-
-def test_aServerThatComesBackSoonIsWaitedFor(tmp_path: Path) -> None:
-    opener = Opener(tmp_path, 1)
-    opener.clients[0].isConnected = False
-    opener.open()
-    opener.clock.pump([0.05] * 10)
-    assert not opener.clients[0].asked
-    opener.clients[0].isConnected = True
-    opener.clock.advance(0.05)
-    assert len(opener.clients[0].asked) == 1
-
-
-def test_anotherServerIsAskedWhenOneDoesNotKnowThePeer(tmp_path: Path) -> None:
-    opener = Opener(tmp_path, 2).open()
-    opener.refuse(UnknownPeer("not here"), 0)
-    assert len(opener.clients[1].asked) == 1
-    opener.refuse(UnknownPeer("nor here"), 1)
-    assert str(opener.error) == "nor here"
-
-
-def test_aRefusalIsNotTakenToAnotherServer(tmp_path: Path) -> None:
-    opener = Opener(tmp_path, 2).open()
-    opener.refuse(Refused("not allowed"), 0)
-    assert opener.clients[1].asked == []
-    assert str(opener.error) == "not allowed"
-
-
-def test_theIntroductionIsRun(opener: Opener) -> None:
-    opener.open().answer()
-    assert [dial.remote for dial in opener.client.port.dials] == [PUBLIC]
-    opener.connecting.stop()
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.1.1", "169.254.169.254", "224.0.0.1"])
-def test_nothingIsSentToAnAddressThatIsNotForUs(opener: Opener, host: str) -> None:
-    opener.open().answer(reflexive=makeAddress(host, 4000))
-    assert "no address for us to dial" in str(opener.error)
-    assert opener.client.port.dials == []
-    assert opener.clock.getDelayedCalls() == []
 
 
 def test_whenNothingOpensThereIsNoPath(opener: Opener) -> None:
@@ -176,41 +114,12 @@ def test_whenNothingOpensThereIsNoPath(opener: Opener) -> None:
     assert opener.clock.getDelayedCalls() == []
 
 
-def test_theServerHearsOfTheEnd(opener: Opener) -> None:
-    opener.open().answer()
-    opener.clock.advance(4)
-    assert opener.client.reports == [(b"\x01" * 16, None)]
-
-
 def test_theLinkKnowsWhyThereIsNoPath(opener: Opener) -> None:
     opener.open().answer()
     opener.clock.advance(4)
     facts = opener.links.toJSON()["bob"]
     assert facts["reason"] == str(opener.error)
     assert [attempt["strategy"] for attempt in facts["attempts"]] == ["dial"]
-
-
-def test_whileThePortIsUsedTowardAPeerAFreshOneIsTaken(opener: Opener) -> None:
-    opener.client.usedToward[BOB.peerID] = 1
-    opener.open()
-    assert opener.client.asked[0][1]["token"] == b"t" * 16
-    opener.connecting.stop()
-    assert opener.client.released == opener.client.ports
-
-
-def test_whenIntroductionsOverlapAFreshPortIsTaken(opener: Opener) -> None:
-    opener.open().refuse(Overlapping("another one is under way"))
-    assert [arguments["token"] for _, arguments, _ in opener.client.asked] == [None, b"t" * 16]
-    opener.connecting.stop()
-
-
-def test_overlappingIsNotTriedForEver(opener: Opener) -> None:
-    opener.open()
-    for _ in range(3):
-        opener.refuse(Overlapping("another one is under way"))
-    assert isinstance(opener.error, Overlapping)
-    assert len(opener.client.asked) == 3
-    assert opener.client.released == opener.client.ports
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -231,53 +140,98 @@ def test_stoppingGivesUpOnAllOfThem(opener: Opener) -> None:
     assert len(opener.errors) == 2
 
 
-def test_afterAFailureThePortIsFree(opener: Opener) -> None:
-    opener.open().refuse(UnknownPeer("not here"))
-    assert opener.client.usedToward[BOB.peerID] == 0
+# A link that was there before.
 
 
-# IPv6
+class Connector:
+    """
+    Alice, whose link to Bob the test gives its paths.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.peers = Peers()
+        pins = makePins(folder, bob=self.peers.bob.own)
+        self.connecting = Connecting(pins, self.peers.alice.links)
+        self.results: list[Any] = []
+
+    def open(self) -> Deferred[Any]:
+        return self.connecting.openStream("bob", "ssh").addBoth(self.results.append)
+
+    def reach(self, again: bool) -> Deferred[Any]:
+        return self.connecting.reach("bob", again).addBoth(self.results.append)
 
 
-def six(opener: Opener, number: int, token: bytes) -> Any:
-    port = FakePort(opener.clock, number=number, token=token, interface="2001:db8::1")
-    return cast(HeldPort, port)
+@pytest.fixture
+def connector(tmp_path: Path) -> Iterator[Connector]:
+    connector = Connector(tmp_path)
+    yield connector
+    connector.connecting.stop()
+    connector.peers.end()
 
 
-def test_theServerIsToldThePortOfOurIPv6Candidate(opener: Opener) -> None:
-    opener.client.ipv6.port = six(opener, 6000, b"6" * 16)
-    opener.open()
-    assert opener.client.asked[0][1]["ipv6token"] == b"6" * 16
-    opener.connecting.stop()
-    assert opener.client.released == []
+def test_aStreamNeedsNoIntroductionWhenThereIsALink(connector: Connector) -> None:
+    connector.peers.linked()
+    connector.open()
+    assert connector.results[0].service == "ssh"
+    assert not connector.peers.alice.isDialling()
+    connector.peers.flush()
+    assert len(connector.peers.bob.asks) == 1
 
 
-def test_anotherStreamHasAnIPv6PortOfItsOwn(opener: Opener) -> None:
-    opener.client.ipv6.port = six(opener, 6000, b"6" * 16)
-    fresh = six(opener, 6001, b"7" * 16)
-    opener.client.ipv6.others = [succeed(fresh)]
-    opener.client.usedToward[BOB.peerID] = 1
-    opener.open()
-    assert opener.client.asked[0][1]["ipv6token"] == b"7" * 16
-    opener.connecting.stop()
-    assert fresh in opener.client.released
+def test_whenTheOtherEndHasForgottenTheLinkAnotherIsMade(connector: Connector) -> None:
+    peers = connector.peers.linked()
+    old = peers.alice.link
+    peers.lose()
+    peers.bob.link.abort("it was restarted")
+    connector.open()
+    peers.connect()
+    peers.flush()
+    assert connector.results == []
+    assert old.session.isOver
+    peers.connect()
+    peers.flush()
+    assert connector.results[0].service == "ssh"
+    assert len(peers.bob.asks) == 1
 
 
-def test_aStreamThatIsGivenUpReleasesBothPorts(opener: Opener) -> None:
-    taking: Deferred[HeldPort | None] = Deferred()
-    opener.client.ipv6.others = [taking]
-    opener.client.usedToward[BOB.peerID] = 1
-    opener.open()
-    opener.connecting.stop()
-    assert opener.client.asked == []
-    assert opener.client.released == opener.client.ports
+def test_aLinkThatNeverWasIsNotMadeTwice(connector: Connector) -> None:
+    connector.open()
+    connector.peers.fail(NoPath("bob", (), "nothing could be tried"))
+    assert isinstance(connector.results[0].value, NoPath)
+    assert not connector.peers.alice.isDialling()
+    assert "nothing could be tried" in connector.peers.alice.facts["reason"]
 
 
-def test_withoutAFreshPortTheIPv6PortIsReleased(opener: Opener) -> None:
-    fresh = six(opener, 6001, b"7" * 16)
-    opener.client.ipv6.others = [succeed(fresh)]
-    opener.client.usedToward[BOB.peerID] = 1
-    opener.client.problemWithPorts = Unreachable("the assist service does not answer")
-    opener.open()
-    assert opener.client.released == [fresh]
-    assert str(opener.error) == "the assist service does not answer"
+def test_whoReachesAPeerHearsWhenThePathIsTheBest(connector: Connector) -> None:
+    connector.reach(again=False)
+    connector.peers.connect(isDirect=False, ends=False)
+    connector.peers.flush()
+    assert connector.results == []
+    connector.peers.connect()
+    connector.peers.flush()
+    assert connector.results == [connector.peers.alice.link]
+    assert connector.peers.alice.facts["path"] == "direct"
+
+
+def test_reachingAgainLooksForAnotherPath(connector: Connector) -> None:
+    connector.peers.linked()
+    connector.reach(again=True)
+    assert connector.results == []
+    connector.peers.connect(isDirect=False)
+    connector.peers.flush()
+    assert connector.results == [connector.peers.alice.link]
+    assert connector.peers.alice.facts["path"] == "relayed"
+
+
+def test_stoppingWhileItSettlesGivesUp(connector: Connector) -> None:
+    connector.reach(again=False)
+    connector.peers.connect(isDirect=False, ends=False)
+    connector.connecting.stop()
+    assert connector.results[0].check(CancelledError) is not None
+    connector.peers.flush()
+
+
+def test_afterStoppingNothingIsOpened(connector: Connector) -> None:
+    connector.peers.alice.links.abort()
+    connector.open()
+    assert isinstance(connector.results[0].value, Unreachable)

@@ -2,9 +2,11 @@
 Tests for L{punchd.peer.exposing}: what a peer serves, and to whom.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
@@ -53,8 +55,16 @@ class Served:
     A caller's stream to a callee that exposes one service, C{web}; Alice, who calls, is pinned.
     """
 
-    def __init__(self, folder: Path, service: str, rules: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        service: str,
+        rules: tuple[str, ...] = (),
+        connect: Callable[[IProtocolFactory], Any] | None = None,
+    ) -> None:
         self.local = Local()
+        if connect is not None:
+            setattr(self.local, "connect", connect)  # noqa: B010
         pins = makePins(folder, alice=ALICE.peerID)
         exposures = Exposures({"web": self.local}, AllowList.parse(pins, list(rules)))
         self.sides = Sides(lambda stream, service: exposures.serve(stream, ALICE.peerID))
@@ -125,3 +135,40 @@ def test_aServiceThatConnectsTooLateIsDisconnected(tmp_path: Path) -> None:
     served.local.connecting[0]._canceller = lambda connecting: connecting.callback(protocol)
     served.sides.end()
     assert transport.isAborted
+
+
+def raises(*arguments: object) -> Any:
+    raise ZeroDivisionError("a bug")
+
+
+def test_aBugOfAServiceEndsItsStreamOnly(
+    tmp_path: Path, flushLoggedErrors: Callable[..., list[Any]]
+) -> None:
+    served = Served(tmp_path, "web", connect=raises)
+    assert served.refusal == "a bug in the service 'web': ZeroDivisionError"
+    assert served.sides.link.alice.path is not None
+    assert len(flushLoggedErrors(ZeroDivisionError)) == 1
+    served.sides.end()
+
+
+@pytest.mark.parametrize("agrees", [False, True])
+def test_aBugOfATakerEndsItsStreamOnly(
+    tmp_path: Path, agrees: bool, flushLoggedErrors: Callable[..., list[Any]]
+) -> None:
+    def take(stream: Any, peerID: object) -> None:
+        if agrees:
+            stream.agree()
+        raises()
+
+    exposures = Exposures({}, AllowList.parse(makePins(tmp_path, alice=ALICE.peerID), []))
+    exposures.expose("mine", take)
+    sides = Sides(lambda stream, service: exposures.serve(stream, ALICE.peerID))
+    user = User()
+    stream = sides.open("mine")
+    stream.opened.addErrback(lambda failure: None)
+    stream.carry(user)
+    sides.flush()
+    assert user.lost is not None
+    assert sides.link.alice.path is not None
+    assert len(flushLoggedErrors(ZeroDivisionError)) == 1
+    sides.end()

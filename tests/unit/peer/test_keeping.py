@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from punchd.errors import NoPath, PunchdError, Unreachable
 from punchd.link.flow import Limits
 from punchd.link.paths import JOINING
-from punchd.peer.keeping import IDLE, Link
+from punchd.peer.keeping import ANSWERING, IDLE, Link
 from punchd.peer.pace import DIRECT_WAITS, LOST_WAITS, MOST_FLAPS, PROVEN_AFTER, YIELDING
 from tests.unit.link.pairs import User
 from tests.unit.peer.kept import Peers, twoPeers
@@ -392,6 +392,48 @@ def test_aPathThatTheOtherEndDoesNotAnswerOnIsNoPath(peers: Peers) -> None:
     assert peers.alice.isDialling()
 
 
+def test_whenTheNewPathIsLostBeforeItsAnswerTheOldOneIsStillGood(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    nextDial(peers)
+    wire = peers.connect()
+    # Bob hears of it, and goes on over it; Alice does not hear from him.
+    wire.ends[0].deliver(1000)
+    assert peers.bob.facts["path"] == "direct"
+    wire.kill()
+    peers.flush()
+    for end in (peers.alice, peers.bob):
+        assert (end.facts["path"], end.facts["strategy"]) == ("relayed", None)
+    assert peers.bob.facts["reason"] == "the direct path was lost"
+    assert nextDial(peers) > DIRECT_WAITS[0]
+
+
+def test_aLostLinkDoesNotWaitLongForAnAnswerOnAnotherPath(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    nextDial(peers)
+    (relayed,) = peers.wires
+    peers.connect(silent=True)
+    relayed.kill()
+    assert not peers.alice.isDialling()
+    peers.clock.advance(ANSWERING)
+    assert peers.alice.dial.wanted.relaying
+    peers.connect(isDirect=False)
+    peers.flush()
+    assert peers.alice.facts["path"] == "relayed"
+    peers.advance(JOINING)
+
+
+def test_aLostLinkIsNotDialledWhenTheAnswerComesSoon(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    nextDial(peers)
+    (relayed,) = peers.wires
+    peers.connect()
+    relayed.kill()
+    peers.clock.advance(ANSWERING / 2)
+    peers.advance(ANSWERING)
+    assert peers.alice.facts["path"] == "direct"
+    assert not peers.alice.isDialling()
+
+
 def test_aLinkThatTheOtherEndHasForgottenIsOver(peers: Peers) -> None:
     peers.linked()
     link = peers.alice.link
@@ -618,6 +660,19 @@ def test_aLinkWithAStreamDoesNotEnd(peers: Peers) -> None:
     stream.loseConnection()
     peers.flush()
     peers.advance(IDLE + 10, 5)
+    assert isOver(link)
+
+
+def test_aLinkThatMovesAndThatNobodyUsesEnds(peers: Peers) -> None:
+    peers.linked()
+    link = peers.alice.link
+    while peers.clock.seconds() < IDLE - 10:
+        peers.advance(PROVEN_AFTER, 1)
+        peers.lose()
+        nextDial(peers)
+        peers.connect()
+        peers.flush()
+    peers.advance(20, 1)
     assert isOver(link)
 
 

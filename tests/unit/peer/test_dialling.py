@@ -1,0 +1,376 @@
+"""
+Tests for L{punchd.peer.dialling}: introductions that we ask for, of servers that are none.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
+from punchd.link.path import Path as LinkPath
+from punchd.link.punched import PunchedConnection
+from punchd.net.held import HeldPort
+from punchd.peer.conversation import ANSWER_PATIENCE
+from punchd.peer.dialling import Dialling, Wanted
+from punchd.peer.meeting import Meeting
+from punchd.values.addresses import Address, makeAddress
+from punchd.values.outcomes import Way
+from punchd.values.parties import Offer
+from punchd.wire.commands import OWN, Introduce, toldArguments
+from punchd.wire.preamble import Side
+from tests.unit.link.pairs import BOB, makeTicket
+from tests.unit.net.memory import HERE, Pair
+from tests.unit.net.ports import FakePort
+from tests.unit.peer.clients import PUBLIC, FakeClient, Watcher, makePunches
+from tests.unit.peer.punches import dialling
+
+
+class Asker:
+    """
+    Alice, with some servers, who wants to meet Bob.
+
+    @ivar found: the paths that were found.
+    @ivar met: the meetings that are over.
+    """
+
+    def __init__(self, folder: Path, servers: int = 1) -> None:
+        self.clock = Clock()
+        self.punches = makePunches(self.clock, {"dial": dialling("dial")}, Watcher(), folder)
+        self.clients = [FakeClient(self.clock, f"s{number}.example") for number in range(servers)]
+        self.dialling = Dialling([client.asClient for client in self.clients], self.punches)
+        self.meetings: list[Deferred[Any]] = []
+        self.found: list[LinkPath] = []
+        self.met: list[Meeting] = []
+        self.errors: list[BaseException] = []
+
+    @property
+    def client(self) -> FakeClient:
+        return self.clients[0]
+
+    def meet(self, punching: bool = True, relaying: bool = True) -> "Asker":
+        wanted = Wanted("bob", BOB.peerID, self._found, punching, relaying)
+        self.meetings.append(Deferred.fromCoroutine(self.dialling.meet(wanted)))
+        self.meetings[-1].addCallbacks(self.met.append, self._failed)
+        return self
+
+    def _found(self, path: LinkPath, meeting: Meeting) -> None:
+        self.found.append(path)
+
+    def _failed(self, failure: Failure) -> None:
+        assert isinstance(failure.value, PunchdError | CancelledError)
+        self.errors.append(failure.value)
+
+    def cancel(self) -> None:
+        """
+        Give up on all of them, and expect that nothing is left to be done.
+        """
+        for meeting in self.meetings:
+            meeting.cancel()
+        assert self.clock.getDelayedCalls() == []
+
+    def answer(self, client: int = 0, reflexive: Address = PUBLIC, session: int = 1) -> None:
+        """
+        Let the server introduce us.
+        """
+        self.clients[client].asked[-1][2].callback(
+            {
+                "session": bytes([session]) * 16,
+                "own": HERE,
+                "reflexive": reflexive,
+                "relay": None,
+                **toldArguments(Offer(strategies=(("dial", 1),))),
+                **toldArguments(Offer(strategies=(("dial", 1),)), OWN),
+            }
+        )
+
+    def connect(self, session: int = 1, port: FakePort | None = None) -> Pair:
+        """
+        Let Bob be there where we dial.
+        """
+        dial = (port or self.client.port).dials[0]
+        protocol: Any = dial.factory.buildProtocol(dial.remote)
+        ticket = makeTicket(Side.CALLEE, session=bytes([session]) * 16)
+        pair = Pair(self.clock, protocol, PunchedConnection(self.clock, Way.ACCEPTED, HERE, ticket))
+        dial.connecting.callback(protocol)
+        pair.flush()
+        # Bob waits for what is never said to him.
+        self.clock.advance(0)
+        return pair
+
+    def refuse(self, error: Exception, client: int = 0) -> None:
+        self.clients[client].asked[-1][2].errback(Failure(error))
+
+    @property
+    def error(self) -> BaseException:
+        (error,) = self.errors
+        return error
+
+
+@pytest.fixture
+def asker(tmp_path: Path) -> Asker:
+    return Asker(tmp_path)
+
+
+def test_theServerIsAskedForThePinnedPeer(asker: Asker) -> None:
+    asker.meet()
+    command, arguments, _ = asker.client.asked[0]
+    assert command is Introduce
+    assert (arguments["peer"], arguments["token"]) == (BOB.peerID, None)
+    asker.cancel()
+
+
+def test_withoutAServerItSaysWhichAndWhy(tmp_path: Path) -> None:
+    asker = Asker(tmp_path, 2)
+    for client in asker.clients:
+        client.isConnected = False
+    asker.clients[1].problem = "the name 'alice' is taken"
+    asker.meet()
+    asker.clock.pump([0.05] * 40)
+    assert isinstance(asker.error, Unreachable)
+    assert str(asker.error) == (
+        "not connected to any server (s0.example:7761: still connecting; "
+        "s1.example:7761: the name 'alice' is taken)"
+    )
+
+
+def test_aServerThatComesBackSoonIsWaitedFor(tmp_path: Path) -> None:
+    asker = Asker(tmp_path, 1)
+    asker.clients[0].isConnected = False
+    asker.meet()
+    asker.clock.pump([0.05] * 10)
+    assert not asker.clients[0].asked
+    asker.clients[0].isConnected = True
+    asker.clock.advance(0.05)
+    assert len(asker.clients[0].asked) == 1
+
+
+def test_anotherServerIsAskedWhenOneDoesNotKnowThePeer(tmp_path: Path) -> None:
+    asker = Asker(tmp_path, 2).meet()
+    asker.refuse(UnknownPeer("not here"), 0)
+    assert len(asker.clients[1].asked) == 1
+    asker.refuse(UnknownPeer("nor here"), 1)
+    assert str(asker.error) == "nor here"
+
+
+def test_anotherServerIsAskedWhenOneGoesAway(tmp_path: Path) -> None:
+    asker = Asker(tmp_path, 2).meet()
+    asker.refuse(Unreachable("the server closed the connection"), 0)
+    assert len(asker.clients[1].asked) == 1
+    asker.answer(1)
+    assert [dial.remote for dial in asker.clients[1].port.dials] == [PUBLIC]
+    asker.cancel()
+
+
+def test_aServerThatDoesNotAnswerIsNotWaitedForForEver(asker: Asker) -> None:
+    asker.meet()
+    asker.clock.advance(ANSWER_PATIENCE)
+    assert str(asker.error) == "the server has not answered for 8 s"
+    assert asker.client.usedToward[BOB.peerID] == 0
+
+
+def test_aRefusalIsNotTakenToAnotherServer(tmp_path: Path) -> None:
+    asker = Asker(tmp_path, 2).meet()
+    asker.refuse(Refused("not allowed"), 0)
+    assert asker.clients[1].asked == []
+    assert str(asker.error) == "not allowed"
+
+
+def test_theIntroductionIsRun(asker: Asker) -> None:
+    asker.meet().answer()
+    assert [dial.remote for dial in asker.client.port.dials] == [PUBLIC]
+    asker.cancel()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.1.1", "169.254.169.254", "224.0.0.1"])
+def test_nothingIsSentToAnAddressThatIsNotForUs(asker: Asker, host: str) -> None:
+    asker.meet().answer(reflexive=makeAddress(host, 4000))
+    assert "no address for us to dial" in str(asker.error)
+    assert asker.client.port.dials == []
+    assert asker.clock.getDelayedCalls() == []
+
+
+def test_theServerHearsOfTheEnd(asker: Asker) -> None:
+    asker.meet().answer()
+    asker.clock.advance(4)
+    assert asker.client.reports == [(b"\x01" * 16, None)]
+
+
+def test_whileThePortIsUsedTowardAPeerAFreshOneIsTaken(asker: Asker) -> None:
+    asker.client.usedToward[BOB.peerID] = 1
+    asker.meet()
+    assert asker.client.asked[0][1]["token"] == b"t" * 16
+    asker.cancel()
+    assert asker.client.released == asker.client.ports
+
+
+def test_whenIntroductionsOverlapAFreshPortIsTaken(asker: Asker) -> None:
+    asker.meet().refuse(Overlapping("another one is under way"))
+    assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None, b"t" * 16]
+    asker.cancel()
+
+
+def test_overlappingIsNotTriedForEver(asker: Asker) -> None:
+    asker.meet()
+    for _ in range(3):
+        asker.refuse(Overlapping("another one is under way"))
+    assert isinstance(asker.error, Overlapping)
+    assert len(asker.client.asked) == 3
+    assert asker.client.released == asker.client.ports
+
+
+def test_afterAFailureThePortIsFree(asker: Asker) -> None:
+    asker.meet().refuse(UnknownPeer("not here"))
+    assert asker.client.usedToward[BOB.peerID] == 0
+
+
+# IPv6.
+
+
+def six(asker: Asker, number: int, token: bytes) -> Any:
+    port = FakePort(asker.clock, number=number, token=token, interface="2001:db8::1")
+    return cast(HeldPort, port)
+
+
+def test_theServerIsToldThePortOfOurIPv6Candidate(asker: Asker) -> None:
+    asker.client.ipv6.port = six(asker, 6000, b"6" * 16)
+    asker.meet()
+    assert asker.client.asked[0][1]["ipv6token"] == b"6" * 16
+    asker.cancel()
+    assert asker.client.released == []
+
+
+def test_anotherIntroductionHasAnIPv6PortOfItsOwn(asker: Asker) -> None:
+    asker.client.ipv6.port = six(asker, 6000, b"6" * 16)
+    fresh = six(asker, 6001, b"7" * 16)
+    asker.client.ipv6.others = [succeed(fresh)]
+    asker.client.usedToward[BOB.peerID] = 1
+    asker.meet()
+    assert asker.client.asked[0][1]["ipv6token"] == b"7" * 16
+    asker.cancel()
+    assert fresh in asker.client.released
+
+
+def test_whatIsGivenUpReleasesBothPorts(asker: Asker) -> None:
+    taking: Deferred[HeldPort | None] = Deferred()
+    asker.client.ipv6.others = [taking]
+    asker.client.usedToward[BOB.peerID] = 1
+    asker.meet()
+    asker.cancel()
+    assert asker.client.asked == []
+    assert asker.client.released == asker.client.ports
+
+
+def test_withoutAFreshPortTheIPv6PortIsReleased(asker: Asker) -> None:
+    fresh = six(asker, 6001, b"7" * 16)
+    asker.client.ipv6.others = [succeed(fresh)]
+    asker.client.usedToward[BOB.peerID] = 1
+    asker.client.problemWithPorts = Unreachable("the assist service does not answer")
+    asker.meet()
+    assert asker.client.released == [fresh]
+    assert str(asker.error) == "the assist service does not answer"
+
+
+# What is asked for.
+
+
+def test_withoutPunchingNothingIsOfferedButTheRelay(asker: Asker) -> None:
+    asker.meet(punching=False)
+    assert list(asker.client.asked[0][1]["strategies"]) == []
+    asker.cancel()
+
+
+@pytest.mark.parametrize("relaying", [True, False])
+def test_theRelayIsAskedForIfItWillDo(tmp_path: Path, relaying: bool) -> None:
+    asker = Asker(tmp_path)
+    asker.punches.offer = evolve(asker.punches.offer, takesRelay=True)
+    asker.meet(relaying=relaying)
+    assert asker.client.asked[0][1]["takesrelay"] == (relaying or None)
+    asker.cancel()
+
+
+def test_whoHasNoServerIsTold(tmp_path: Path) -> None:
+    asker = Asker(tmp_path, 0).meet()
+    assert "no server" in str(asker.error)
+
+
+def test_whenNothingOpensItSaysSo(asker: Asker) -> None:
+    asker.meet().answer()
+    asker.clock.advance(4)
+    assert isinstance(asker.error, NoPath)
+    assert not asker.met
+    assert not asker.found
+
+
+# The port.
+
+
+def test_thePortIsUsedUntilThePathIsLost(asker: Asker) -> None:
+    asker.meet().answer()
+    pair = asker.connect()
+    assert [path.isDirect for path in asker.found] == [True]
+    assert len(asker.met) == 1
+    assert asker.client.usedToward[BOB.peerID] == 1
+    pair.one.abortConnection()
+    pair.flush()
+    assert asker.client.usedToward[BOB.peerID] == 0
+
+
+def test_thePortIsUsedWhileTheQuestionIsUnderWay(asker: Asker) -> None:
+    asker.meet()
+    assert asker.client.usedToward[BOB.peerID] == 1
+    asker.cancel()
+    assert asker.client.usedToward[BOB.peerID] == 0
+
+
+def test_aFreshPortIsReleasedWhenThePathIsThere(asker: Asker) -> None:
+    asker.client.usedToward[BOB.peerID] = 1
+    asker.meet().answer()
+    (fresh,) = asker.client.ports
+    pair = asker.connect(port=fresh)
+    assert len(asker.met) == 1
+    assert asker.client.released == [fresh]
+    assert asker.client.usedToward[BOB.peerID] == 1
+    pair.one.abortConnection()
+    pair.flush()
+    assert asker.client.usedToward[BOB.peerID] == 1
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_cancellingFreesThePort(asker: Asker, answered: bool) -> None:
+    asker.meet()
+    if answered:
+        asker.answer()
+    asker.cancel()
+    assert [type(error) for error in asker.errors] == [CancelledError]
+    assert asker.client.usedToward[BOB.peerID] == 0
+    assert all(dial.isCancelled for dial in asker.client.port.dials)
+
+
+def test_cancellingWhileThereIsNoServerEndsIt(asker: Asker) -> None:
+    asker.client.isConnected = False
+    asker.meet()
+    asker.cancel()
+    assert [type(error) for error in asker.errors] == [CancelledError]
+
+
+def test_aBugOfWhoTakesThePathIsNotSwallowed(asker: Asker) -> None:
+    def bug(path: LinkPath, meeting: Meeting) -> None:
+        raise ZeroDivisionError("a bug")
+
+    told: list[object] = []
+    wanted = Wanted("bob", BOB.peerID, bug)
+    meeting = Deferred.fromCoroutine(asker.dialling.meet(wanted))
+    meeting.addErrback(lambda failure: told.append(failure.type))
+    asker.answer()
+    pair = asker.connect()
+    assert told == [ZeroDivisionError]
+    pair.one.abortConnection()
+    pair.flush()
+    assert asker.client.usedToward[BOB.peerID] == 0
+    asker.punches.stop()
+    assert asker.clock.getDelayedCalls() == []

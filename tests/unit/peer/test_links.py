@@ -1,0 +1,154 @@
+"""
+Tests for L{punchd.peer.links}: which link is whose, and how many there may be.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+
+from punchd.link.path import Path
+from punchd.peer.keeping import Link
+from punchd.peer.links import MOST_LINKS
+from punchd.values.peers import PeerID
+from punchd.wire.frames import FrameReader, Join, Kind, unpackEnd
+from tests.unit.link.wires import ALICE, Wire
+from tests.unit.peer.kept import Peers, twoPeers
+
+MALLORY = PeerID(b"m" * 32)
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    with twoPeers() as peers:
+        yield peers
+
+
+def join(peers: Peers, number: int, who: PeerID = ALICE, isNew: bool = True) -> Wire:
+    """
+    Let somebody join one of Bob's links.
+    """
+    paths = [Path(peers.clock, lambda: None) for _ in range(2)]
+    paths[0].peerID, paths[1].peerID = peers.bob.own, who
+    meeting = peers.meetingOf(peers.bob)
+    name = "alice" if who == ALICE else "mallory"
+    paths[1].onJoin = lambda path, join: peers.bob.links.joined(name, who, path, meeting)
+    wire = Wire(peers.clock, *paths)
+    peers.wires.append(wire)
+    paths[0].write([Join(bytes([number]) * 16, 1, isNew, 0).pack()])
+    # The answers wait to be looked at.
+    wire.ends[0].deliver(1000)
+    return wire
+
+
+def answers(wire: Wire) -> list[tuple[Kind, bytes]]:
+    """
+    What Bob says.
+    """
+    return [(kind, payload) for kind, _, payload in FrameReader().read(bytes(wire.ends[1].sent))]
+
+
+def isDeclinedAsUnknown(wire: Wire) -> bool:
+    ((kind, payload),) = answers(wire)
+    return kind is Kind.DECLINED and unpackEnd(payload) == (True, "there is no such link here")
+
+
+def ended(links: list[Link]) -> list[bool]:
+    return [link.session.isOver for link in links]
+
+
+def test_aNewLinkIsMadeForAPeerThatWantsOne(peers: Peers) -> None:
+    wire = join(peers, 1)
+    assert answers(wire)[0][0] is Kind.JOINED
+    assert peers.bob.link.number == bytes([1]) * 16
+    assert peers.bob.facts["path"] == "direct"
+    assert peers.bob.facts["seconds"]["elected"] == 0
+
+
+def test_aLinkThatIsNotKnownIsDeclinedForGood(peers: Peers) -> None:
+    assert isDeclinedAsUnknown(join(peers, 1, isNew=False))
+    assert peers.bob.links.toJSON() == {}
+
+
+@pytest.mark.parametrize("isNew", [True, False])
+def test_nobodyJoinsTheLinkOfAnother(peers: Peers, isNew: bool) -> None:
+    join(peers, 1)
+    path = peers.bob.link.session.path
+    assert isDeclinedAsUnknown(join(peers, 1, MALLORY, isNew))
+    assert peers.bob.link.session.path is path
+
+
+def test_aPeerHasOnlySoManyLinksAndTheOldestGoes(peers: Peers) -> None:
+    links = []
+    for number in range(MOST_LINKS):
+        join(peers, number)
+        links.append(peers.bob.link)
+    assert ended(links) == [False] * MOST_LINKS
+    join(peers, MOST_LINKS)
+    assert ended(links) == [True] + [False] * (MOST_LINKS - 1)
+
+
+def test_thoseWithoutAPathGoFirst(peers: Peers) -> None:
+    links = []
+    wires = []
+    for number in range(MOST_LINKS):
+        wires.append(join(peers, number))
+        links.append(peers.bob.link)
+    wires[2].kill()
+    join(peers, MOST_LINKS)
+    assert ended(links) == [False, False, True, False]
+
+
+def test_thePeersLinksDoNotCountForAnother(peers: Peers) -> None:
+    links = []
+    for number in range(MOST_LINKS):
+        join(peers, number)
+        links.append(peers.bob.link)
+    join(peers, 9, MALLORY)
+    assert ended(links) == [False] * MOST_LINKS
+
+
+def test_theLinkToAPeerIsOneThatHasAPath(peers: Peers) -> None:
+    # Alice was restarted: of the old link, Bob only knows that its path is gone.
+    join(peers, 1).kill()
+    old = peers.bob.link
+    join(peers, 2)
+    assert peers.bob.link is not old
+    new, wire = peers.bob.link, join(peers, 3)
+    wire.kill()
+    assert peers.bob.link is new
+
+
+def test_whatIsKnownOfAPeerOutlivesItsLinks(peers: Peers) -> None:
+    peers.linked()
+    peers.alice.link.openStream("ssh").write(b"hello")
+    peers.flush()
+    peers.alice.link.abort("enough")
+    told = peers.alice.facts
+    assert (told["path"], told["streams"], told["bytesOut"]) == (None, 0, 5)
+    assert peers.alice.links.factsOf("robert", peers.bob.own).bytesOut == 5
+    assert list(peers.alice.links.toJSON()) == ["robert"]
+
+
+def test_aLinkThatIsOverIsForgotten(peers: Peers) -> None:
+    wire = join(peers, 1)
+    peers.bob.link.abort("enough")
+    peers.flush()
+    assert not wire.isOpen
+    assert isDeclinedAsUnknown(join(peers, 1, isNew=False))
+
+
+def test_stoppingEndsLinksAndWhatOthersHaveAskedFor(peers: Peers) -> None:
+    told: list[object] = []
+    meeting: Deferred[None] = Deferred()
+    meeting.addErrback(lambda failure: told.append(failure.type))
+    over: Deferred[None] = Deferred()
+    peers.bob.links.answer(meeting)
+    peers.bob.links.answer(over)
+    over.callback(None)
+    join(peers, 1)
+    peers.bob.links.abort()
+    assert told == [CancelledError]
+    late = join(peers, 2)
+    ((kind, payload),) = answers(late)
+    assert (kind, unpackEnd(payload)) == (Kind.DECLINED, (True, "this peer is being stopped"))

@@ -1,0 +1,110 @@
+"""
+Tests for L{punchd.peer.pace}: how soon a better path is looked for.
+"""
+
+from random import Random
+
+import pytest
+
+from punchd.peer.pace import (
+    BROKEN_BEFORE,
+    DIRECT_WAITS,
+    LOST_WAITS,
+    MOST_FLAPS,
+    PROVEN_AFTER,
+    YIELDING,
+    Pace,
+)
+
+
+@pytest.fixture
+def pace() -> Pace:
+    return Pace(Random(1), True)
+
+
+def live(pace: Pace, seconds: float, isDirect: bool = True) -> None:
+    """
+    Let a path come, and go.
+    """
+    pace.changed(True, isDirect, 100.0)
+    pace.changed(False, False, 100.0 + seconds)
+
+
+def test_whoHasMadeTheLinkDialsAtOnce(pace: Pace) -> None:
+    assert pace.wait(isConnected=False, isWantedNow=False) == 0
+
+
+def test_theOtherEndYieldsUnlessSomebodyWaits() -> None:
+    pace = Pace(Random(1), False)
+    assert pace.wait(isConnected=False, isWantedNow=False) == YIELDING
+    assert pace.wait(isConnected=False, isWantedNow=True) == 0
+
+
+def test_onlyWhoHasMadeTheLinkLooksForADirectPath(pace: Pace) -> None:
+    wait = pace.wait(isConnected=True, isWantedNow=False)
+    assert wait is not None
+    assert wait >= DIRECT_WAITS[0]
+    assert Pace(Random(1), False).wait(isConnected=True, isWantedNow=True) is None
+
+
+def test_waitsGrowUpToTheLongest(pace: Pace) -> None:
+    waits = []
+    for isConnected, longest in ((False, LOST_WAITS[1]), (True, DIRECT_WAITS[1])):
+        for _ in range(200):
+            pace.attempt(isLost=not isConnected)
+            wait = pace.wait(isConnected, False)
+            assert wait is not None
+            waits.append(wait)
+        assert longest <= waits[-1] <= longest + 0.5
+
+
+def test_aPathThatWasAnyGoodEndsTheWaiting(pace: Pace) -> None:
+    pace.attempt(isLost=True)
+    live(pace, BROKEN_BEFORE - 0.1)
+    assert pace.wait(False, False) != 0
+    live(pace, BROKEN_BEFORE)
+    assert pace.wait(False, False) == 0
+
+
+def test_directPathsThatDoNotLastAreFlapping(pace: Pace) -> None:
+    told = []
+    for _ in range(MOST_FLAPS):
+        told.append(pace.isFlapping)
+        live(pace, PROVEN_AFTER - 0.1)
+    told.append(pace.isFlapping)
+    live(pace, PROVEN_AFTER, isDirect=False)
+    told.append(pace.isFlapping)
+    assert told == [False] * MOST_FLAPS + [True, False]
+
+
+def test_relayedPathsThatDoNotLastAreNot(pace: Pace) -> None:
+    for _ in range(MOST_FLAPS + 1):
+        live(pace, 1, isDirect=False)
+    assert not pace.isFlapping
+
+
+def test_fallingBackToTheRelayCountsAsLosingTheDirectPath(pace: Pace) -> None:
+    for _ in range(MOST_FLAPS):
+        assert not pace.changed(True, False, 1.0)
+        assert not pace.changed(True, True, 2.0)
+        assert pace.changed(True, False, 3.0)
+    assert pace.isFlapping
+
+
+def test_movingToTheDirectPathIsNoLoss(pace: Pace) -> None:
+    pace.attempt(isLost=False)
+    pace.changed(True, False, 0.0)
+    pace.changed(True, True, PROVEN_AFTER + 1)
+    pace.changed(False, False, PROVEN_AFTER + 2)
+    wait = pace.wait(True, False)
+    assert wait is not None
+    assert wait > DIRECT_WAITS[0] * 1.5
+
+
+@pytest.mark.parametrize("forget", [Pace.forgive, Pace.reset])
+def test_flapsAreForgotten(pace: Pace, forget: object) -> None:
+    for _ in range(MOST_FLAPS):
+        live(pace, 1)
+    assert callable(forget)
+    forget(pace)
+    assert not pace.isFlapping
