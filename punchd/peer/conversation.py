@@ -61,6 +61,9 @@ LEAST_INTERVAL = 0.25
 LEAST_PATIENCE = 0.5
 PATIENT_TRIPS = 4
 
+# Seconds; a longer time makes no difference.
+_LONGEST_TTL = 3600
+
 #: Seconds for TLS and hello together.
 LOGIN_DEADLINE = 10.0
 
@@ -183,7 +186,9 @@ class Conversation(amp.CommandLocator):
             **offerArguments(said.offer),
             **listingArguments(said.listing),
         )
-        self._keeps = answer["ttl"]
+        ttl = answer["ttl"]
+        # Whatever a server says, it is a number to reckon with.
+        self._keeps = None if ttl is None else min(max(ttl, 0), _LONGEST_TTL)
         self._isWatched = not said.listing.isEmpty
         if transport.negotiatedProtocol != MASTER_ALPN:
             raise ProtocolViolation("what answers there is not a punchd server's master service")
