@@ -155,7 +155,7 @@ def test_aBugOfAServiceEndsItsStreamOnly(
 def test_aBugOfATakerEndsItsStreamOnly(
     tmp_path: Path, agrees: bool, flushLoggedErrors: Callable[..., list[Any]]
 ) -> None:
-    def take(stream: Any, peerID: object) -> None:
+    def take(stream: Any) -> None:
         if agrees:
             stream.agree()
         raises()
