@@ -134,9 +134,15 @@ class Paths:
         elif self.sender is not None:
             # It was tried itself.
             self.sender.end()
-            self.sender.path.leave()
+            self._forsake(self.sender.path)
         self._send(path, join.received)
         return None
+
+    def _forsake(self, path: ISessionPath) -> None:
+        asked = self._tries.pop(path, None)
+        path.leave()
+        if asked is not None:
+            asked.done.errback(Unreachable("the path was given up"))
 
     def _checkReceived(self, received: int) -> None:
         if received > self._outbound.end:
@@ -278,7 +284,7 @@ class Paths:
             self._dropFormer()
             self._received = self.received
             self.reading = None
-            path.leave()
+            self._forsake(path)
             self._fallBack()
 
     def abort(self) -> None:

@@ -127,6 +127,13 @@ class Session:
         return self._paths.path
 
     @property
+    def isEnding(self) -> bool:
+        """
+        Whether there will be no more streams.
+        """
+        return self._ending.isNear
+
+    @property
     def isConnected(self) -> bool:
         """
         Whether there is a path now.

@@ -84,6 +84,7 @@ class Answering:
     def relayNoted(self, session: bytes, reason: str, isOver: bool) -> None:
         what = "the relayed path ends" if isOver else "the relayed path is slowed down"
         self._punches.note(f"{what}: {reason}", session)
+        self._links.relayNoted(session, f"{what}: {reason}")
 
 
 def _cancelled(failure: Failure) -> None:

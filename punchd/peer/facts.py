@@ -31,6 +31,7 @@ class Facts:
     @ivar seconds: from the request for the introduction that led to the present path until its TCP
         connection was there (C{connected}; only the caller of the introduction knows), and until
         the other end was proven and the path was taken (C{elected}).
+    @ivar session: of the introduction that led to the present path.
     @ivar moves: how often a link has moved from one path to another.
     @ivar bytesIn: of streams of links that are over; C{bytesOut}, too.
     """
@@ -42,6 +43,7 @@ class Facts:
     plan: Plan | None = None
     outcomes: Sequence[Outcome] = ()
     seconds: Mapping[str, float] = field(factory=dict)
+    session: bytes = b""
     moves: int = 0
     roundTrip: float | None = None
     bytesIn: int = 0
@@ -52,6 +54,7 @@ class Facts:
         A path of that meeting is used now.
         """
         punch = meeting.punch
+        self.session = punch.ticket.session
         # The list itself: attempts that were cancelled by the win note their outcomes after it.
         self.plan, self.outcomes = punch.plan, punch.outcomes
         if isDirect:
@@ -80,6 +83,13 @@ class Facts:
         self.reason = str(error)
         if isinstance(error, NoPath):
             self.plan, self.outcomes = error.plan, error.outcomes
+
+    def relayNoted(self, session: bytes, what: str) -> None:
+        """
+        The relay says what is the matter with the relayed path of an introduction.
+        """
+        if session == self.session and self.strategy is None:
+            self.reason = f"{self.reason}; {what}" if self.reason else what
 
     def noPath(self) -> None:
         """

@@ -62,7 +62,6 @@ class Link:
     _limits: Limits
     session: Session = field(init=False)
     wasThere: bool = field(default=False, init=False)
-    _isClosing: bool = field(default=False, init=False)
     _why: str = field(default="", init=False)
     # What is under way: a meeting, and paths whose other end has not answered yet.
     _meeting: Deferred[Meeting] | None = field(default=None, init=False)
@@ -99,7 +98,7 @@ class Link:
 
     @property
     def isEnding(self) -> bool:
-        return self._isClosing or self.session.isOver
+        return self.session.isEnding
 
     # For those who want streams.
 
@@ -369,7 +368,6 @@ class Link:
 
     def _idled(self) -> None:
         self._idling = None
-        self._isClosing = True
         why = "nobody has used it for long"
         if self.session.isConnected:
             self.session.close(why)

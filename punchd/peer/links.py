@@ -98,6 +98,13 @@ class Links:
         else:
             link.joined(path, join, meeting)
 
+    def relayNoted(self, session: bytes, what: str) -> None:
+        """
+        A relay says what is the matter with the relayed path of an introduction.
+        """
+        for facts in self._facts.values():
+            facts.relayNoted(session, what)
+
     def answer(self, meeting: Deferred[None]) -> None:
         """
         Others have asked for C{meeting}, from which a path may come; it ends with this.

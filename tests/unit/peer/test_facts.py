@@ -100,3 +100,18 @@ def test_bytesOfLinksThatAreOverAreCounted(facts: Facts) -> None:
     assert (present["path"], past["path"]) == ("direct", None)
     assert past["rtt"] == present["rtt"] is not None
     link.end()
+
+
+def test_whatTheRelaySaysOfThePresentPathIsToldToo(facts: Facts) -> None:
+    facts.session, facts.reason = b"s" * 16, "no direct path to bob: refused"
+    facts.relayNoted(b"o" * 16, "the relayed path of another introduction ends")
+    facts.relayNoted(b"s" * 16, "the relayed path is slowed down: 1000 bytes a second")
+    assert facts.toJSON(None)["reason"] == (
+        "no direct path to bob: refused; the relayed path is slowed down: 1000 bytes a second"
+    )
+
+
+def test_theRelayHasNothingToSayOfADirectPath(facts: Facts) -> None:
+    facts.session, facts.strategy = b"s" * 16, "lan"
+    facts.relayNoted(b"s" * 16, "the relayed path ends")
+    assert facts.toJSON(None)["reason"] is None
