@@ -101,7 +101,7 @@ class Path(Protocol):
         self._user = user
         self._isDeaf = user is None
 
-    def dataReceived(self, data: bytes) -> None:
+    def dataReceived(self, data: bytes | memoryview) -> None:
         if self._isDeaf:
             return
         try:
@@ -161,7 +161,7 @@ class Path(Protocol):
         Send whole frames.
         """
         if self._leaving is None and not self.isLost:
-            self.transport.write(b"".join(pieces))
+            self.transport.writeSequence(pieces)
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """

@@ -15,8 +15,18 @@ from punchd.link.sequence import Outbound
 from punchd.link.stream import Stream
 from punchd.wire.frames import MAX_DATA
 
+#: Bytes of streams that are encrypted and written at once, and that are written in one turn of the
+#: reactor. Each write costs as much as some 20 KiB of its bytes; but whoever has little to send
+#: waits for the one before.
+TOGETHER = 4 * MAX_DATA
+A_TURN = 4 * TOGETHER
+
 #: Bytes that wait for the end of the reactor's turn, so that small writes go out together.
 SMALL = 16384
+
+#: Seconds that are soon: more than a turn of the reactor takes that writes in a loop, and less than
+#: any answer. (To be told of the end of each turn would cost more than a look at the clock.)
+SOON = 0.0001
 
 #: Bytes of frames that are no C{DATA}, beyond what may be unacknowledged, until an end that
 #: acknowledges nothing is given up.
@@ -43,6 +53,7 @@ class Pump:
     _ready: deque[Stream] = field(factory=deque, init=False)
     _ends: deque[tuple[int, Stream]] = field(factory=deque, init=False)
     _turn: IDelayedCall | None = field(default=None, init=False)
+    _wroteAt: float = field(default=float("-inf"), init=False)
     _isRunning: bool = field(default=False, init=False)
     _isOver: bool = field(default=False, init=False)
 
@@ -56,8 +67,8 @@ class Pump:
 
     def ready(self, stream: Stream, queued: int) -> None:
         """
-        C{stream} has C{queued} bytes, or its end, to send. The first small write of a turn of the
-        reactor goes out at once, those that follow together.
+        C{stream} has C{queued} bytes, or its end, to send. A small write goes out at once, those
+        that follow soon go together at the end of a turn of the reactor.
         """
         stream.isReady = True
         self._ready.append(stream)
@@ -66,8 +77,12 @@ class Pump:
         if queued > SMALL:
             self.run()
         elif self._turn is None:
-            self.run()
-            self.runSoon()
+            now = self._clock.seconds()
+            if now - self._wroteAt >= SOON:
+                self._wroteAt = now
+                self.run()
+            else:
+                self.runSoon()
 
     def runSoon(self) -> None:
         """
@@ -87,12 +102,17 @@ class Pump:
         if self._isRunning or self._isOver:
             return
         self._isRunning = True
+        left = A_TURN
         try:
             while True:
                 if self._control:
                     self._flushControl()
                 elif self._ready and self._mayTake():
-                    self._takeSome()
+                    if left <= 0:
+                        # Others have their turn.
+                        self.runSoon()
+                        break
+                    left -= self._takeSome()
                 else:
                     break
         finally:
@@ -123,13 +143,13 @@ class Pump:
         sender = self._paths.sender
         return sender is not None and sender.isWritable and self._outbound.size < self._most
 
-    def _takeSome(self) -> None:
+    def _takeSome(self) -> int:
         ready = self._ready
         pieces: list[bytes | memoryview] = []
         size = 0
         ended: list[Stream] = []
         # What opens a stream, for one, must not come behind its data.
-        while ready and size < MAX_DATA and not self._control:
+        while ready and size < TOGETHER and not self._control:
             stream = ready.popleft()
             if stream.hasSomething:
                 size += stream.take(pieces)
@@ -144,6 +164,7 @@ class Pump:
         for stream in ended:
             self._ends.append((self._outbound.end, stream))
             stream.finLeft()
+        return size
 
     def _append(self, pieces: list[bytes | memoryview] | list[bytes], size: int) -> None:
         self._outbound.append(pieces, size)

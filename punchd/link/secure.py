@@ -3,16 +3,15 @@ The TLS of a punched connection: what Twisted's does, for large amounts at littl
 
 Twisted's L{TLSMemoryBIOProtocol<twisted.protocols.tls.TLSMemoryBIOProtocol>} is made for many small
 writes: it takes 16 KiB at a time through six layers of calls, gathers in a further turn of the
-reactor what was gathered already, and ends each read with an exception. Here a read is taken apart
-into TLS records, which OpenSSL gets one by one. So each gives its plaintext without being asked
-twice, OpenSSL's buffers never hold more than one record (they do not shrink: an idle connection
-would keep the largest it ever needed), and all the plaintext of a read goes on at once.
+reactor what was gathered already, and ends each read with an exception. Here OpenSSL gets a whole
+read, gives all its plaintext into memory that all connections share, and gets a whole write; what
+it has encrypted goes to the kernel from where it is. Its buffers do not shrink by themselves, so
+they are made anew when a connection has rested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from OpenSSL import SSL
@@ -33,22 +32,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.identity.tls import ConnectionCreator
+from punchd.link.records import PORTION, Records, addressOf, borrow, giveBack
 from punchd.net.reading import readLargely
-
-#: Bytes before a record's content, of which the last two are its length, and the most that may be
-#: in it: plaintext, and what encryption adds (RFC 8446, 5.1 and 5.2).
-RECORD_HEAD = 5
-MOST_PLAINTEXT = 1 << 14
-MOST_CIPHERTEXT = MOST_PLAINTEXT + 256
-
-#: A memory buffer of OpenSSL's that must grow grows to 4/3 of what it will hold, and stays so. One
-#: that holds this much of a record first has then room for all of it (22 bytes are not plaintext
-#: with the usual ciphers), and not for a third more: 11 KiB less for each connection.
-FIRST_ROOM = 3 * -(-(MOST_PLAINTEXT + 22) // 4)
-
-#: More than OpenSSL says at once of its own accord: the messages of a handshake with our one
-#: certificate have 2 KiB, an alert has 24 bytes.
-MOST_SAID = 1 << 16
+from punchd.net.writing import writeAtOnce
 
 
 @implementer(ITransport, IPushProducer, IConsumer, ISystemHandle)
@@ -58,9 +44,10 @@ class SecureConnection(Protocol):
     protocol of that transport and the transport of C{protocol}, which gets what
     C{TLSMemoryBIOProtocol} would give it: bytes only after C{handshakeCompleted}; a
     L{ConnectionLost} unless the other end has closed TLS in order; OpenSSL's error where that ended
-    the connection.
+    the connection. But its C{dataReceived} gets a view of memory that holds something else when it
+    has returned.
 
-    Writes are encrypted and written at once, each in records of its own: gather small ones.
+    Writes are encrypted and sent at once, each in records of its own: gather small ones.
 
     @ivar punchdVerdict: what the handshake found out; the creator puts it there.
     """
@@ -77,18 +64,14 @@ class SecureConnection(Protocol):
         self._isClient = isClient
         self._protocol: Any = protocol
         self._tls: Any = None
+        self._records: Any = None
         self._isReady = False
-        # Of the record that is coming: its head, while that is not complete; then what it lacks.
-        # OpenSSL has the rest.
-        self._head = b""
-        self._lacking = 0
         self._isTaking = False
         self._isPaused = False
-        # What came while paused, and who will take it.
+        # What came while paused, whether OpenSSL has something too, and who will take it.
         self._held = b""
+        self._isBehind = False
         self._taking: IDelayedCall | None = None
-        # The most plaintext of the next record.
-        self._most = FIRST_ROOM - 22
         # What was written before the handshake was done.
         self._early: list[bytes] = []
         self._producer: tuple[Any, bool] | None = None
@@ -109,6 +92,7 @@ class SecureConnection(Protocol):
         else:
             self._tls = self._creator.serverConnectionForTLS(this)
             self._tls.set_accept_state()
+        self._records = Records(self._tls, self._clock)
         # Where OpenSSL's callbacks look for the verdict.
         self._tls.set_app_data(self)
         super().makeConnection(transport)
@@ -156,51 +140,43 @@ class SecureConnection(Protocol):
 
     def _take(self, data: memoryview) -> None:
         self._isTaking = True
-        pieces: list[bytes] = []
-        while data and not (self._isOver or self._isPaused):
-            data = data[self._feed(data) :]
-            if not (self._lacking or self._head):
-                self._decrypt(pieces)
+        while (data or self._isBehind) and not (self._isOver or self._isPaused):
+            if data:
+                portion, data = data[:PORTION], data[PORTION:]
+                self._records.take(portion)
+            if self._isReady:
+                self._isBehind = False
+                self._decrypt()
+            else:
+                self._shakeHands()
+                self._isBehind = self._isReady
         self._held = b"" if self._isOver else bytes(data)
-        if pieces and not self._isAborted:
-            self._protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        self._isBehind = self._isBehind and not self._isOver
         self._isTaking = False
         self._takeLater()
 
-    def _feed(self, data: memoryview) -> int:
+    def _decrypt(self) -> None:
         """
-        Give OpenSSL what C{data} has of the record that is coming.
-
-        @return: how many bytes that was.
+        OpenSSL has got more; hand on what was in it.
         """
-        if not self._lacking:
-            known = len(self._head)
-            head = self._head + data[: RECORD_HEAD - known]
-            if len(head) < RECORD_HEAD:
-                self._head = head
-                return len(data)
-            length = head[3] << 8 | head[4]
-            # What is no record OpenSSL shall see at once, not when all of it has come.
-            self._lacking = RECORD_HEAD + (length if length <= MOST_CIPHERTEXT else 0) - known
-            if known:
-                self._tls.bio_write(self._head)
-                self._head = b""
-        piece = data[: min(self._lacking, FIRST_ROOM)]
-        self._tls.bio_write(piece)
-        self._lacking -= len(piece)
-        return len(piece)
-
-    def _decrypt(self, pieces: list[bytes]) -> None:
-        """
-        OpenSSL has one record more; add to C{pieces} what was in it.
-        """
-        if not self._isReady:
-            self._shakeHands()
-            return
-        try:
-            pieces.append(self._tls.recv(MOST_PLAINTEXT))
-        except SSL.WantReadError:
+        space = borrow()
+        length, hasMore = self._records.decrypt(space)
+        if hasMore:
+            self._hear()
+        elif not length:
             # A message of TLS's own, which may have made it say something.
+            self._flush()
+        if length and not self._isAborted:
+            self._protocol.dataReceived(space.view[:length])
+        giveBack(space)
+
+    def _hear(self) -> None:
+        """
+        OpenSSL has something to tell that is no plaintext.
+        """
+        try:
+            self._tls.recv(1)
+        except SSL.WantReadError:
             self._flush()
         except SSL.ZeroReturnError:
             self._isClosed = True
@@ -227,7 +203,7 @@ class SecureConnection(Protocol):
 
     def _takeLater(self) -> None:
         isWaiting = self._isTaking or self._isPaused or self._taking is not None
-        if self._held and not isWaiting:
+        if (self._held or self._isBehind) and not isWaiting:
             self._taking = self._clock.callLater(0, self._takeHeld)
 
     def _takeHeld(self) -> None:
@@ -252,31 +228,47 @@ class SecureConnection(Protocol):
         elif data:
             self._early.append(data)
 
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self.write(b"".join(iovec))
+    def writeSequence(self, iovec: Iterable[bytes | memoryview]) -> None:
+        pieces = list(iovec)
+        length = sum(map(len, pieces))
+        space = borrow()
+        if self._isReady and not self.disconnecting and length <= space.end:
+            # Gathered without asking malloc for so much each time, which costs page faults.
+            at, view = 0, space.view
+            for piece in pieces:
+                end = at + len(piece)
+                view[at:end] = piece
+                at = end
+            self._encryptPortion(space.view[:length], space.address)
+        else:
+            self.write(b"".join(pieces))
+        giveBack(space)
 
     def _encrypt(self, data: bytes) -> None:
         plaintext = memoryview(data)
-        records: list[bytes] = []
-        try:
-            while plaintext:
-                piece = plaintext[: self._most]
-                plaintext = plaintext[self._most :]
-                self._tls.send(piece)
-                # All that there is: nothing of it stays for the next one.
-                records.append(self._tls.bio_read(RECORD_HEAD + MOST_CIPHERTEXT))
-                if len(piece) == self._most:
-                    self._most = MOST_PLAINTEXT
-        except SSL.Error:
-            self._break()
-        self.transport.writeSequence(records)
+        while plaintext:
+            portion, plaintext = plaintext[:PORTION], plaintext[PORTION:]
+            self._encryptPortion(portion, addressOf(portion))
+
+    def _encryptPortion(self, portion: memoryview, address: Any) -> None:
+        if self._isOver:
+            return
+        if self._records.encrypt(address, len(portion)):
+            self._flush()
+        else:
+            try:
+                self._tls.send(portion)
+            except SSL.Error:
+                self._break()
 
     def _flush(self) -> None:
         """
         Send what OpenSSL has to say.
         """
-        with suppress(SSL.WantReadError):
-            self.transport.write(self._tls.bio_read(MOST_SAID))
+        space = borrow()
+        while length := self._records.said(space):
+            writeAtOnce(self.transport, space.view[:length])
+        giveBack(space)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
@@ -350,13 +342,15 @@ class SecureConnection(Protocol):
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
-        if self._held and not self._isOver:
+        if (self._held or self._isBehind) and not self._isOver:
             self._isPaused = False
             self._takeHeld()
         self._isOver = True
         self.connected = 0
+        if self._records is not None:
+            self._records.end()
         # Each holds the other.
-        self._tls = None
+        self._tls = self._records = None
         if not self._isReady and self._producer is not None:
             self._producer[0].stopProducing()
         self._producer = None

@@ -40,8 +40,9 @@ from punchd.wire.frames import (
 
 _log = Logger()
 
-# Looked up for every piece that comes.
+# Looked up for every piece that comes: members of an enumeration take longer.
 _DATA = Kind.DATA
+_JOIN = Kind.JOIN
 
 
 class SessionOwner(Typing):
@@ -222,14 +223,14 @@ class Session:
 
         @raise ProtocolViolation: when it may not come now.
         """
-        if path is not self._paths.reading and kind < Kind.JOIN:
+        if path is not self._paths.reading and kind < _JOIN:
             raise ProtocolViolation(f"{kind.name} before JOINED")
         if kind is _DATA:
             stream = self._table.get(number)
             # It may have been, and be closed.
             if stream is not None:
                 stream.dataReceived(payload)
-        elif kind >= Kind.JOIN:
+        elif kind >= _JOIN:
             self._pathFrameReceived(path, kind, payload)
         elif kind is Kind.OPEN:
             self._opened(number, *unpackOpen(payload))

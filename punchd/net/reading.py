@@ -10,9 +10,9 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Connection
 
 #: What all connections read into, one after the other, so that nothing is allocated for a read. It
-#: has room for four full TLS records, which is what the other end writes at once; with 256 KiB each
-#: byte costs more, as the plaintext then has to be mapped anew each time (malloc's threshold).
-_READ = memoryview(bytearray(4 * (16384 + 22)))
+#: has room for sixteen full TLS records, which is what the other end writes at once. What a read
+#: costs beside its bytes is most of what small reads cost; with more, others would wait longer.
+_READ = memoryview(bytearray(16 * (16384 + 22)))
 
 
 def readLargely(transport: object, take: Callable[[memoryview], None]) -> None:

@@ -17,6 +17,8 @@ from twisted.internet.unix import Server as UNIXServer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from punchd.net.writing import writeAtOnce
+
 
 def _nothing() -> None:
     pass
@@ -96,7 +98,7 @@ class SpliceEnd(Protocol):
             # Pausing does not stop what was already read.
             self._waiting.append(data)
         else:
-            self.other.transport.write(data)
+            writeAtOnce(self.other.transport, data)
 
     def readConnectionLost(self) -> None:
         self._inputEnded = True

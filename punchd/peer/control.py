@@ -34,7 +34,7 @@ from punchd.peer.forwarding import Target
 from punchd.peer.links import Links
 from punchd.peer.serving import Announcing, Serving
 from punchd.values.peers import PeerAddress, PeerID
-from punchd.wire.frames import FULL_DATA
+from punchd.wire.frames import GOOD_READ
 
 _log = Logger()
 
@@ -125,7 +125,7 @@ class Answers:
 
         def splice(transport: Any) -> SpliceEnd:
             local, remote = spliceEnds()
-            tuneLocal(transport, FULL_DATA)
+            tuneLocal(transport, GOOD_READ)
             local.makeConnection(_InPieces(transport))
             stream.carry(remote)
             return local
@@ -173,7 +173,7 @@ class Answers:
     def _inPieces(self, stream: Any, peer: PeerAddress) -> Becomes:
         def splice(transport: Any) -> PieceStream:
             local, remote = spliceEnds()
-            tuneLocal(transport, FULL_DATA)
+            tuneLocal(transport, GOOD_READ)
             pieces = PieceStream(peer, self._own)
             pieces.whenUnread = stream.loseConnection
             pieces.makeConnection(transport)

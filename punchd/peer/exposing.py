@@ -17,7 +17,7 @@ from punchd.interfaces import IAccessPolicy
 from punchd.link.stream import Stream
 from punchd.net.splicing import spliceEnds, tuneLocal
 from punchd.values.peers import PeerID
-from punchd.wire.frames import FULL_DATA
+from punchd.wire.frames import GOOD_READ
 
 _log = Logger()
 
@@ -93,7 +93,7 @@ def _connect(endpoint: IStreamClientEndpoint, service: str, stream: Stream) -> N
         if stream.isOver:
             local.transport.abortConnection()
             return
-        tuneLocal(local.transport, FULL_DATA)
+        tuneLocal(local.transport, GOOD_READ)
         stream.agree()
         stream.carry(remote)
 

@@ -20,7 +20,7 @@ from punchd.link.stream import Stream
 from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
 from punchd.values.addresses import splitHostPort
 from punchd.values.peers import checkedName
-from punchd.wire.frames import FULL_DATA
+from punchd.wire.frames import GOOD_READ
 
 _log = Logger()
 
@@ -114,7 +114,7 @@ class ForwardFactory(Factory):
         return client
 
     def _open(self, client: SpliceEnd, remote: SpliceEnd) -> None:
-        tuneLocal(client.transport, FULL_DATA)
+        tuneLocal(client.transport, GOOD_READ)
         target = self._target
         opening: Deferred[Any] = self._opener.openStream(target.peer, target.service)
         client.whenLost = opening.cancel

@@ -28,7 +28,7 @@ from punchd.net.pieces import PieceStream
 from punchd.net.splicing import tuneLocal
 from punchd.peer.control import SOCKET
 from punchd.values.peers import PeerAddress, checkedName
-from punchd.wire.frames import FULL_DATA
+from punchd.wire.frames import GOOD_READ
 
 if TYPE_CHECKING:
     from punchd.interfaces import StreamTaker
@@ -144,7 +144,7 @@ class RunningPeer:
     async def _stream(self, question: dict[str, str]) -> PieceStream:
         asking = await self._connected(question)
         answer = await asking.answer
-        tuneLocal(asking.transport, FULL_DATA)
+        tuneLocal(asking.transport, GOOD_READ)
         stream = PieceStream(
             PeerAddress.fromJSON(answer["peer"]),
             PeerAddress.fromJSON(answer["host"]),

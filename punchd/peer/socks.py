@@ -25,7 +25,7 @@ from punchd.interfaces import IStreamOpener
 from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
 from punchd.peer.forwarding import ForwardFactory, Target
 from punchd.values.peers import NAME
-from punchd.wire.frames import FULL_DATA
+from punchd.wire.frames import GOOD_READ
 from punchd.wire.socks import Greeted, Reply, Requested, SocksReader, packReply
 
 _log = Logger()
@@ -85,7 +85,7 @@ class SocksConnection(Protocol):
         self._isOver = False
 
     def connectionMade(self) -> None:
-        tuneLocal(self.transport, FULL_DATA)
+        tuneLocal(self.transport, GOOD_READ)
         self._deadline = self._clock.callLater(ASKING, self.transport.abortConnection)
 
     def dataReceived(self, data: bytes) -> None:

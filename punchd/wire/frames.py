@@ -32,6 +32,9 @@ MAX_DATA = 65536
 #: would cost a record of its own.
 FULL_DATA = 4 * 16384 - HEAD_LENGTH
 
+#: Bytes to read at a time from what goes into a stream: as many such frames go out at once.
+GOOD_READ = 4 * FULL_DATA
+
 #: Bytes of a link's name.
 LINK_LENGTH = 16
 
@@ -287,7 +290,7 @@ class FrameReader:
         self.position = position
         self._known = known
 
-    def read(self, received: bytes) -> Iterator[tuple[Kind, int, bytes]]:
+    def read(self, received: bytes | memoryview) -> Iterator[tuple[Kind, int, bytes]]:
         """
         Kind, stream and payload of the frames, or pieces of C{DATA}, that are complete with
         C{received}.
@@ -295,21 +298,25 @@ class FrameReader:
         @raise ProtocolViolation: at what no end may send, whatever the state it is in.
         """
         if self._kept:
-            received = self._kept + received
+            received = b"".join((self._kept, received))
             self._kept = b""
         at, end = 0, len(received)
+        # What has come of one stream goes on together, however many frames it was in: each piece
+        # costs its receiver a system call. It counts from then on.
+        pieces: list[bytes | memoryview] = []
+        position = self.position
         while at < end:
             left = self._dataLeft
             if left:
-                piece = received[at : at + left] if at or left < end else received
+                piece = received[at : at + left]
                 length = len(piece)
                 at += length
                 self._dataLeft = left - length
-                self.position += length
-                if self._known > self.position - length:
-                    piece = piece[self._known - self.position + length :]
+                position += length
+                if self._known > position - length:
+                    piece = piece[self._known - position + length :]
                 if piece:
-                    yield _DATA, self._stream, piece
+                    pieces.append(piece)
                 continue
             if end - at < HEAD_LENGTH:
                 break
@@ -319,6 +326,10 @@ class FrameReader:
             if rule is None:
                 raise ProtocolViolation(f"a frame of unknown kind {word >> 24}")
             kind = rule.kind
+            if pieces and not (kind is _DATA and stream == self._stream):
+                self.position = position
+                yield _DATA, self._stream, _joined(pieces)
+                pieces = []
             if not rule.least <= length <= rule.most:
                 raise ProtocolViolation(f"{kind.name} of {length} bytes")
             if rule.ofStream is not (stream > 0):
@@ -326,18 +337,28 @@ class FrameReader:
             if kind is _DATA:
                 self._stream = stream
                 self._dataLeft = length
-                self.position += HEAD_LENGTH
+                position += HEAD_LENGTH
                 at += HEAD_LENGTH
                 continue
             after = at + HEAD_LENGTH + length
             if end < after:
                 break
-            payload = received[at + HEAD_LENGTH : after]
+            payload = bytes(received[at + HEAD_LENGTH : after])
             at = after
             if not rule.ofPath:
-                self.position += HEAD_LENGTH + length
-                if self.position <= self._known:
+                position += HEAD_LENGTH + length
+                if position <= self._known:
                     continue
+            self.position = position
             yield kind, stream, payload
+            # JOINED has it begin elsewhere.
+            position = self.position
         if at < end:
-            self._kept = received[at:]
+            self._kept = bytes(received[at:])
+        self.position = position
+        if pieces:
+            yield _DATA, self._stream, _joined(pieces)
+
+
+def _joined(pieces: list[bytes | memoryview]) -> bytes:
+    return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)

@@ -14,6 +14,7 @@ import sys
 import time
 import tracemalloc
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -57,6 +58,9 @@ class _End:
         if self._size > _FULL and not self._isPaused and self.producer is not None:
             self._isPaused = True
             self.producer.pauseProducing()
+
+    def writeSequence(self, iovec: Iterable[bytes | memoryview]) -> None:
+        self.write(b"".join(iovec))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self.producer = producer

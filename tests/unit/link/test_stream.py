@@ -22,7 +22,7 @@ from punchd.link.pulling import PullAdapter
 from punchd.link.pump import SMALL
 from punchd.link.stream import CLOSING, OPENING
 from punchd.values.peers import PeerAddress
-from punchd.wire.frames import FrameReader, Kind
+from punchd.wire.frames import HEAD_LENGTH, FrameReader, Kind
 from tests.unit.link.pairs import Streaming, User
 from tests.unit.link.wires import BOB, End, Link, errorOf
 
@@ -667,7 +667,9 @@ def test_smallWritesOfOneTurnGoOutTogether() -> None:
     assert len(list(FrameReader().read(bytes(end.sent)))) == 1
     link.clock.advance(0)
     frames = [payload for kind, _, payload in FrameReader().read(bytes(end.sent))]
-    assert frames == [b"x", b"x" * 99]
+    # Two frames, of one stream.
+    assert frames == [b"x" * 100]
+    assert len(end.sent) == 2 * HEAD_LENGTH + 100
     link.end()
 
 

@@ -3,7 +3,7 @@ Two sessions, and the paths between them, in memory: lossless as TCP, but cut, d
 a test wishes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -58,6 +58,9 @@ class End:
         if len(self.sent) > FULL and self.producer is not None and not self.isPaused:
             self.isPaused = True
             self.producer.pauseProducing()
+
+    def writeSequence(self, iovec: Iterable[bytes | memoryview]) -> None:
+        self.write(b"".join(iovec))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert self.producer is None

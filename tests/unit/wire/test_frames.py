@@ -171,6 +171,17 @@ def test_dataIsHandedOnBeforeItsFrameIsWhole() -> None:
     assert reader.position == HEAD_LENGTH + 5
 
 
+def test_whatCameOfAStreamGoesOnTogether() -> None:
+    one, two = (packHead(Kind.DATA, 3, stream) for stream in (1, 2))
+    sent = one + b"abc" + one + b"def" + two + b"ghi" + one + b"jk"
+    reader = FrameReader()
+    read = []
+    for _, stream, payload in reader.read(memoryview(sent)):
+        read.append((stream, payload, reader.position))
+    # Each counts when it is handed on.
+    assert read == [(1, b"abcdef", 22), (2, b"ghi", 33), (1, b"jk", 43)]
+
+
 def test_otherFramesWaitUntilTheyAreWhole() -> None:
     reader = FrameReader()
     frame = packOpen(1, 5, "ssh")

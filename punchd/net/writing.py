@@ -1,0 +1,34 @@
+"""
+Writing at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.tcp import Connection
+
+
+def writeAtOnce(transport: Any, data: bytes | memoryview) -> None:
+    """
+    Write. What the system takes now goes out now, without a copy, and without the turn of the
+    reactor and the two system calls that a transport takes to find out that its socket can be
+    written to. Transports that are no TCP or UNIX connections write as they do.
+
+    @param data: memory that may hold something else as soon as this returns.
+    """
+    if (
+        isinstance(transport, Connection)
+        and transport.connected
+        and not transport.disconnecting
+        # What waits goes first (Twisted has two buffers, and no public word for the second).
+        and not transport.dataBuffer
+        and not transport._tempDataBuffer
+    ):
+        sent = transport.writeSomeData(data)  # type: ignore[arg-type]
+        # Where it fails the transport will see so, too, and tell everybody.
+        if isinstance(sent, int) and sent > 0:
+            if sent == len(data):
+                return
+            data = memoryview(data)[sent:]
+    transport.write(bytes(data))

@@ -1,0 +1,85 @@
+"""
+Tests for L{punchd.net.writing}: on real sockets, without a reactor.
+"""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactor, StringTransport
+
+from punchd.net.writing import writeAtOnce
+
+
+class Writing:
+    """
+    A transport, and the other end of its socket.
+    """
+
+    def __init__(self) -> None:
+        here, self.there = socket.socketpair()
+        here.setblocking(False)
+        self.there.setblocking(False)
+        self.here = here
+        self.reactor: Any = MemoryReactor()
+        self.transport: Any = Connection(here, Protocol(), self.reactor)
+        self.transport.connected = True
+
+    @property
+    def isWaiting(self) -> bool:
+        return bool(self.transport.dataBuffer or self.transport._tempDataBuffer)
+
+    def read(self) -> bytes:
+        got = b""
+        try:
+            while data := self.there.recv(1 << 20):
+                got += data
+        except BlockingIOError:
+            pass
+        return got
+
+
+@pytest.fixture
+def writing() -> Iterator[Writing]:
+    made = Writing()
+    yield made
+    made.here.close()
+    made.there.close()
+
+
+def test_whatIsWrittenIsThereAtOnce(writing: Writing) -> None:
+    memory = bytearray(b"now")
+    writeAtOnce(writing.transport, memoryview(memory))
+    assert writing.read() == b"now"
+    assert not writing.isWaiting
+
+
+def test_whatTheSystemDoesNotTakeWaits(writing: Writing) -> None:
+    data = bytes(range(256)) * 20_000
+    memory = bytearray(data)
+    writeAtOnce(writing.transport, memoryview(memory))
+    memory[:] = bytes(len(memory))
+    assert writing.isWaiting
+    # What comes next is behind it.
+    writeAtOnce(writing.transport, b"next")
+    got = b""
+    while writing.isWaiting:
+        got += writing.read()
+        assert writing.transport.doWrite() is None
+    assert got + writing.read() == data + b"next"
+
+
+def test_aLostConnectionIsLeftToTheTransport(writing: Writing) -> None:
+    writing.there.close()
+    writeAtOnce(writing.transport, b"lost")
+    assert writing.isWaiting
+    assert writing.transport.doWrite() is not None
+
+
+def test_otherTransportsWriteAsTheyDo() -> None:
+    transport = StringTransport()
+    writeAtOnce(transport, memoryview(b"as ever"))
+    assert transport.value() == b"as ever"
