@@ -154,10 +154,12 @@ def test_aRestartedServerIntroduces(world: World) -> None:
 
 def test_aTransferThatBreaksIsNotTakenForWhole(world: World) -> None:
     """
-    The other peer is killed in the middle: what came has not come to its end, and that is said.
+    The other peer is killed in the middle, and its next process knows nothing of the link: what came
+    has not come to its end, and that is said.
     """
     with pytest.raises(DeploymentError, match="the stream broke"), world.halfway():
         world.bob.kill()
+        world.bob.start()
 
 
 def test_aKilledPeersNameIsFreeAtOnce(world: World) -> None:
