@@ -74,6 +74,8 @@ class World:
         A transfer of which one half is there, and which goes on afterwards.
         """
         one, two = self.pair(kind)
+        for peer in (one, two):
+            peer.awaitConnected()
         self.source.goOn.clear()
         wanted = one.linked(two).get("bytesIn", 0) + len(CONTENT) // 2
         with ThreadPoolExecutor(1) as pool:
