@@ -1,3 +1,3 @@
 """
-What runs over a path: authentication of a punched connection, election, and the stream.
+What runs over a path, and what outlives it: the connection's proof, sessions, and their streams.
 """

@@ -3,9 +3,10 @@ How long until a connection is there, in units of R, the round trip between two 
 
 Run it as root: C{python -m tests.benchmarks.connect [RUNS]}. 25 ms one way everywhere; R is
 measured in the same run, by TCP connects between two public sites. For each pair of NATs, medians
-over RUNS connections through C{--forward} of: the caller's direct TCP connection, and the first
-byte of an echo answered end to end, TLS included. The rival is C{ssh -R} and C{ssh -L} through the
-server, both sessions up.
+of: the caller's direct TCP connection, over RUNS paths, each as if there had been none; the first
+byte of an echo through C{--forward}, answered end to end, TLS included, over a new link (some of
+RUNS: the caller is started anew for each) and over one that is there. The rival is C{ssh -R} and
+C{ssh -L} through the server, both sessions up.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import Host, NatLab
@@ -29,6 +31,10 @@ _PAIRS = [
     ("reset", "icmp"),
     ("carrier", "firewall"),
 ]
+
+#: A new link for so many others.
+_ANEW = 4
+
 _ECHO_PORT = 7007
 _FORWARD_PORT = 7008
 
@@ -58,16 +64,19 @@ def main() -> None:
             deployment.start()
             roundTrip = _roundTrip(server, publicHost, runs)
             print(f"R = {roundTrip * 1000:.2f} ms (TCP connect between two public sites)")
-            print(f"{'':32}  TCP connection   first echoed byte   (medians of {runs}, in R)")
+            print(f"{'':40}        TCP     first echoed byte    (medians of {runs}, in R)")
+            print(f"{'':40} connection   new link   one stream more")
             for (alice, bob), kinds in zip(pairs, _PAIRS, strict=True):
-                connected, echoed = _measure(alice, bob, runs)
-                print(
-                    f"punchd {' x '.join(kinds):32} {connected / roundTrip:6.2f} "
-                    f"{echoed / roundTrip:18.2f}"
-                )
+                times = _measure(alice, bob, runs)
+                _show(f"punchd {' x '.join(kinds)}", [each / roundTrip for each in times])
             alice, bob = pairs[0]
             echoed = _rival(OpenSSH(deployment.folder), server, alice.host, bob.host, runs)
-            print(f"ssh -R, ssh -L through the server {'-':>11} {echoed / roundTrip:18.2f}")
+            _show("ssh -R, ssh -L through the server", [None, None, echoed / roundTrip])
+
+
+def _show(what: str, times: Sequence[float | None]) -> None:
+    shown = ["-" if each is None else f"{each:.2f}" for each in times]
+    print(f"{what:40} {shown[0]:>10} {shown[1]:>10} {shown[2]:>17}")
 
 
 def _times(host: Host, address: str, port: int, runs: int, pause: float) -> list[list[float]]:
@@ -81,15 +90,19 @@ def _roundTrip(one: Host, other: Host, runs: int) -> float:
     return statistics.median(connected for connected, _ in times)
 
 
-def _measure(alice: PeerProcess, bob: PeerProcess, runs: int) -> tuple[float, float]:
-    connects, echoes = [], []
-    for _ in range(runs):
+def _measure(alice: PeerProcess, bob: PeerProcess, runs: int) -> list[float]:
+    connects = [alice.ping(bob)["seconds"]["connected"] for _ in range(runs)]
+    first = []
+    for _ in range(max(1, runs // _ANEW)):
+        alice.stop()
+        alice.start()
+        alice.awaitReady()
+        # Whatever a peer does when it starts is done.
+        time.sleep(1)
         [[_, echoed]] = _times(alice.host, "127.0.0.1", _FORWARD_PORT, 1, 0)
-        connects.append(alice.linked(bob)["seconds"]["connected"])
-        echoes.append(echoed)
-        # The stream's end is still on its way.
-        time.sleep(0.3)
-    return statistics.median(connects), statistics.median(echoes)
+        first.append(echoed)
+    more = [echoed for _, echoed in _times(alice.host, "127.0.0.1", _FORWARD_PORT, runs, 0.1)]
+    return [statistics.median(each) for each in (connects, first, more)]
 
 
 def _rival(ssh: OpenSSH, server: Host, alice: Host, bob: Host, runs: int) -> float:

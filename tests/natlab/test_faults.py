@@ -50,6 +50,13 @@ class World:
     def bob(self) -> PeerProcess:
         return self.deployment.peers["bob"]
 
+    def killBob(self) -> None:
+        """
+        Kill his peer, and start it anew.
+        """
+        self.bob.kill()
+        self.bob.start()
+
     @contextmanager
     def halfway(self) -> Iterator[None]:
         """
@@ -154,18 +161,18 @@ def test_aRestartedServerIntroduces(world: World) -> None:
 
 def test_aTransferThatBreaksIsNotTakenForWhole(world: World) -> None:
     """
-    The other peer is killed in the middle: what came has not come to its end, and that is said.
+    The other peer is killed in the middle, and its next process knows nothing of the link: what
+    came has not come to its end, and that is said.
     """
     with pytest.raises(DeploymentError, match="the stream broke"), world.halfway():
-        world.bob.kill()
+        world.killBob()
 
 
 def test_aKilledPeersNameIsFreeAtOnce(world: World) -> None:
     """
     Its next process is called at once, and by the same name.
     """
-    world.bob.kill()
-    world.bob.start()
+    world.killBob()
     world.bob.awaitReady()
     assert world.alice.ping(world.bob)["path"] == "direct"
 

@@ -74,6 +74,8 @@ class World:
         A transfer of which one half is there, and which goes on afterwards.
         """
         one, two = self.pair(kind)
+        for peer in (one, two):
+            peer.awaitConnected()
         self.source.goOn.clear()
         wanted = one.linked(two).get("bytesIn", 0) + len(CONTENT) // 2
         with ThreadPoolExecutor(1) as pool:
@@ -110,6 +112,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             ("port-restricted", ()),
             ("random", ()),
             ("reset", ("--survive", str(SURVIVAL))),
+            ("by-address", ("--no-relay",)),
         ):
             for name in ("one", "two"):
                 host = lab.addHost(f"{kind}.{name}", kind)
@@ -166,6 +169,13 @@ def test_whereThereIsNoneTheRelayCarriesIt(world: World) -> None:
     assert "symmetric" in facts["reason"]
     # Nobody has waited for a punch that cannot succeed.
     assert time.monotonic() - began < 8
+
+
+def test_whoTakesNoRelayedPathHasNone(world: World) -> None:
+    one, two = world.pair("by-address")
+    facts = one.ping(two)
+    assert facts["path"] is None
+    assert "symmetric" in facts["reason"]
 
 
 @pytest.mark.parametrize("kind", ["port-restricted", "random"])
