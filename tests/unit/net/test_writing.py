@@ -28,7 +28,6 @@ class Writing:
         self.transport: Any = Connection(here, Protocol(), self.reactor)
         self.transport.connected = True
 
-    @property
     def isWaiting(self) -> bool:
         return bool(self.transport.dataBuffer or self.transport._tempDataBuffer)
 
@@ -54,7 +53,7 @@ def test_whatIsWrittenIsThereAtOnce(writing: Writing) -> None:
     memory = bytearray(b"now")
     writeAtOnce(writing.transport, memoryview(memory))
     assert writing.read() == b"now"
-    assert not writing.isWaiting
+    assert not writing.isWaiting()
 
 
 def test_whatTheSystemDoesNotTakeWaits(writing: Writing) -> None:
@@ -62,11 +61,11 @@ def test_whatTheSystemDoesNotTakeWaits(writing: Writing) -> None:
     memory = bytearray(data)
     writeAtOnce(writing.transport, memoryview(memory))
     memory[:] = bytes(len(memory))
-    assert writing.isWaiting
+    assert writing.isWaiting()
     # What comes next is behind it.
     writeAtOnce(writing.transport, b"next")
     got = b""
-    while writing.isWaiting:
+    while writing.isWaiting():
         got += writing.read()
         assert writing.transport.doWrite() is None
     assert got + writing.read() == data + b"next"
@@ -75,7 +74,7 @@ def test_whatTheSystemDoesNotTakeWaits(writing: Writing) -> None:
 def test_aLostConnectionIsLeftToTheTransport(writing: Writing) -> None:
     writing.there.close()
     writeAtOnce(writing.transport, b"lost")
-    assert writing.isWaiting
+    assert writing.isWaiting()
     assert writing.transport.doWrite() is not None
 
 
