@@ -27,8 +27,8 @@ class Carrier(Typing):
     peer: IAddress
 
     @property
-    def roundTrip(self) -> float | None:
-        """Seconds, if known."""
+    def leastRoundTrip(self) -> float | None:
+        """Seconds that the way there and back takes when nothing waits, if known."""
 
     @property
     def isConnected(self) -> bool:

@@ -29,8 +29,9 @@ ABSURD = 1024 * _MiB
 _OPENING, _GROWING = 16, 2
 
 #: Seconds that a round trip is taken for at least: where it is shorter, the processes at both ends
-#: take longer than the network.
-_SHORTEST = 0.005
+#: take longer than the network. With 5 ms, on a path without delay, windows grow until megabytes
+#: wait in front of a busy receiver, and whatever else it should hear waits behind them.
+_SHORTEST = 0.0025
 
 #: The same, before it was measured.
 _UNKNOWN = 0.1
@@ -142,7 +143,8 @@ class Window:
         """
         Grant more. A window that was read within two round trips held the sender up: it doubles.
 
-        @param roundTrip: seconds, if known.
+        @param roundTrip: seconds, if known; without what waits on the way, or windows would grow
+            because they have grown.
         @return: up to which byte of the stream may be sent.
         """
         if self.consumed - self._mark >= self.size:

@@ -79,7 +79,7 @@ class Input:
             self._failed()
         carrier, window = self._carrier, self.window
         if window.consume(len(data)) and not self.hasEnded:
-            credit = window.grant(carrier.clock.seconds(), carrier.roundTrip)
+            credit = window.grant(carrier.clock.seconds(), carrier.leastRoundTrip)
             carrier.send(packPosition(Kind.CREDIT, credit, self._number), withAck=True)
 
     def drop(self) -> bool:

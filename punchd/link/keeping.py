@@ -39,11 +39,13 @@ class Keeping:
 
     @ivar roundTrip: seconds, as last measured on this path or the one before; C{None} before the
         first.
+    @ivar leastRoundTrip: the least on this path: without what waits, as a rule.
     """
 
     _clock: IReactorTime
     _dead: Callable[[], None]
     roundTrip: float | None = field(default=None, init=False)
+    leastRoundTrip: float | None = field(default=None, init=False)
     _sender: Sender | None = field(default=None, init=False)
     _tick: IDelayedCall | None = field(default=None, init=False)
     _movedAt: float = field(default=0.0, init=False)
@@ -67,6 +69,7 @@ class Keeping:
         """
         self.rest()
         self._sender = sender
+        self.leastRoundTrip = None
         self._movedAt = self._heardAt = self._clock.seconds()
         self._ping()
         self._schedule()
@@ -151,6 +154,7 @@ class Keeping:
         if self._sentAt is None or number != self._number:
             raise ProtocolViolation("PONG without PING")
         self.roundTrip = self._clock.seconds() - self._sentAt
+        self.leastRoundTrip = min(self.roundTrip, self.leastRoundTrip or self.roundTrip)
         self._wantedAt = self._sentAt = None
         waiting, self._waiting = self._waiting, []
         for one in waiting:

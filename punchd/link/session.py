@@ -149,6 +149,13 @@ class Session:
         return self._keeping.roundTrip
 
     @property
+    def leastRoundTrip(self) -> float | None:
+        """
+        Seconds, the least that was measured on this path.
+        """
+        return self._keeping.leastRoundTrip
+
+    @property
     def streams(self) -> Collection[Stream]:
         """
         Those that are there now.

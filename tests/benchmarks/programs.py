@@ -64,12 +64,13 @@ print(json.dumps([count, time.monotonic() - began]))
 """
 
 #: Receives BYTES in all from HOST PORT, over COUNT connections at once; prints bytes, seconds, and
-#: how many connections broke, as JSON. The time begins with the first byte.
+#: how many connections broke, as JSON. The time begins before they are opened, as the first ones
+#: have sent much when the last one is there.
 SINKS = """
 import json, selectors, socket, sys, time
 host, port, count, total = sys.argv[1], *map(int, sys.argv[2:5])
 watched = selectors.DefaultSelector()
-buffer, received, broken, began = bytearray(1 << 20), 0, 0, None
+buffer, received, broken, began = bytearray(1 << 20), 0, 0, time.monotonic()
 for _ in range(count):
     try:
         watched.register(socket.create_connection((host, port), 30), selectors.EVENT_READ)
@@ -82,11 +83,10 @@ while received < total and watched.get_map():
         except OSError:
             read, broken = 0, broken + 1
         if read:
-            began = began or time.monotonic()
             received += read
         else:
             watched.unregister(key.fileobj)
-print(json.dumps([received, time.monotonic() - (began or 0), broken]))
+print(json.dumps([received, time.monotonic() - began, broken]))
 """
 
 #: Asks HOST PORT, an echo, 64 bytes at a time for SECONDS, and prints the seconds that each answer

@@ -39,7 +39,7 @@ def test_moreIsGrantedWhenHalfWasRead() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "roundTrip", "grows"),
-    [(0.2, 0.1, True), (0.21, 0.1, False), (0.2, None, True), (0.01, 0.0001, True)],
+    [(0.2, 0.1, True), (0.21, 0.1, False), (0.2, None, True), (0.005, 0.0001, True)],
 )
 def test_aWindowDoublesWhenItWasReadWithinTwoRoundTrips(
     seconds: float, roundTrip: float | None, grows: bool

@@ -428,7 +428,7 @@ def test_aFewBytesAreAcknowledgedAfterAWhile() -> None:
 
 
 def test_manyBytesAreAcknowledgedAtOnce() -> None:
-    link = Link(Limits(firstWindow=4 * ACKNOWLEDGE))
+    link = Link(Limits(firstWindow=4 * ACKNOWLEDGE, buffered=100 * ACKNOWLEDGE))
     mine, _, _, _ = link.open()
     link.advance(1)
     mine.write(bytes(ACKNOWLEDGE))
