@@ -17,6 +17,11 @@ from punchd.wire.frames import Kind, packPosition
 
 _log = Logger()
 
+#: Pieces below this length are kept together, up to that one: each object has some fifty bytes of
+#: its own, which no window counts.
+SMALL = 4096
+MOST_TOGETHER = 65536
+
 
 @define(eq=False)
 class Input:
@@ -35,7 +40,7 @@ class Input:
     window: Window = field(init=False)
     isPaused: bool = field(default=False, init=False)
     hasEnded: bool = field(default=False, init=False)
-    _unread: deque[bytes] = field(factory=deque, init=False)
+    _unread: deque[bytes | bytearray] = field(factory=deque, init=False)
     _isDelivering: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -55,9 +60,18 @@ class Input:
         @param protocol: C{None} as long as there is none.
         """
         if protocol is None or self.isPaused or self._unread or self._isDelivering:
-            self._unread.append(data)
+            self._keep(data)
         else:
             self._give(data, protocol)
+
+    def _keep(self, data: bytes) -> None:
+        unread = self._unread
+        if len(data) >= SMALL:
+            unread.append(data)
+        elif unread and isinstance(unread[-1], bytearray) and len(unread[-1]) < MOST_TOGETHER:
+            unread[-1] += data
+        else:
+            unread.append(bytearray(data))
 
     def deliver(self, protocol: Any) -> None:
         """
@@ -67,7 +81,7 @@ class Input:
             return
         self._isDelivering = True
         while self._unread and not self.isPaused:
-            self._give(self._unread.popleft(), protocol)
+            self._give(bytes(self._unread.popleft()), protocol)
         self._isDelivering = False
 
     def _give(self, data: bytes, protocol: Any) -> None:

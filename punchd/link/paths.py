@@ -14,17 +14,20 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from punchd.errors import ProtocolViolation, Refused, Unreachable
 from punchd.link.sending import ISessionPath, Sender
 from punchd.link.sequence import Outbound, Pieces
-from punchd.wire.frames import Join, Joined, Kind, unpackEnd
+from punchd.wire.frames import LAST_GENERATION, Join, Joined, Kind, unpackEnd
 
 #: Seconds until a C{JOIN} must be answered.
 JOINING = 10.0
+
+#: How far ahead of ours the other end's generation may be: as often it may have tried in vain.
+FAR_AHEAD = 65536
 
 #: Who is preferred when both ends join at once: generation, and whether the initiator joins.
 Rank = tuple[int, bool]
@@ -93,6 +96,9 @@ class Paths:
         """
         Ask the other end to go on over C{path}.
         """
+        if self._generation >= LAST_GENERATION:
+            path.abort()
+            return fail(Unreachable("this link was joined too often"))
         done: Deferred[None] = Deferred(lambda _: self._giveUp(path))
         self._generation += 1
         self._tries[path] = _Try((self._generation, self._isInitiator), done)
@@ -118,8 +124,11 @@ class Paths:
         The other end asks.
 
         @return: why not, if so.
-        @raise ProtocolViolation: when it has received more than there was.
+        @raise ProtocolViolation: when it has received more than there was, or says that it has
+            joined more often than can be.
         """
+        if join.generation > self._generation + FAR_AHEAD:
+            raise ProtocolViolation(f"JOIN of generation {join.generation}")
         rank = (join.generation, not self._isInitiator)
         self._generation = max(self._generation, join.generation)
         if rank <= max([self._rank, *(each.rank for each in self._tries.values())]):

@@ -43,9 +43,6 @@ USER_TIMEOUT = 2000
 #: streams wait for each other.
 NOT_SENT = 128 * 1024
 
-#: Linux's own socket options.
-_OPTIONS = (("TCP_USER_TIMEOUT", USER_TIMEOUT), ("TCP_NOTSENT_LOWAT", NOT_SENT))
-
 #: Who knows which sessions are under way at a port.
 TicketFinder = Callable[[bytes], Ticket | None]
 
@@ -94,8 +91,9 @@ class PunchedConnection(Protocol):
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+        _tune(handle, "TCP_NOTSENT_LOWAT", NOT_SENT)
         if self.way is not Way.RELAYED:
-            _tune(handle)
+            _tune(handle, "TCP_USER_TIMEOUT", USER_TIMEOUT)
         self.connectedAt = self._clock.seconds()
         self._deadline = self._clock.callLater(DEADLINE, self._tooLate)
         if self.ticket is not None:
@@ -210,8 +208,10 @@ class PunchedConnection(Protocol):
         return Unreachable("the connection ended before the other end had proven itself")
 
 
-def _tune(handle: socket.socket) -> None:
-    for name, value in _OPTIONS:
-        option = getattr(socket, name, None)
-        if option is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, option, value)
+def _tune(handle: socket.socket, name: str, value: int) -> None:
+    """
+    Set an option that only Linux has.
+    """
+    option = getattr(socket, name, None)
+    if option is not None:
+        handle.setsockopt(socket.IPPROTO_TCP, option, value)

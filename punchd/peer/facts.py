@@ -32,6 +32,7 @@ class Facts:
         connection was there (C{connected}; only the caller of the introduction knows), and until
         the other end was proven and the path was taken (C{elected}).
     @ivar session: of the introduction that led to the present path.
+    @ivar fromRelay: what the relay has said of the present path, or of the last one.
     @ivar moves: how often a link has moved from one path to another.
     @ivar bytesIn: of streams of links that are over; C{bytesOut}, too.
     """
@@ -44,6 +45,7 @@ class Facts:
     outcomes: Sequence[Outcome] = ()
     seconds: Mapping[str, float] = field(factory=dict)
     session: bytes = b""
+    fromRelay: str | None = None
     moves: int = 0
     roundTrip: float | None = None
     bytesIn: int = 0
@@ -54,7 +56,7 @@ class Facts:
         A path of that meeting is used now.
         """
         punch = meeting.punch
-        self.session = punch.ticket.session
+        self.session, self.fromRelay = punch.ticket.session, None
         # The list itself: attempts that were cancelled by the win note their outcomes after it.
         self.plan, self.outcomes = punch.plan, punch.outcomes
         if isDirect:
@@ -89,7 +91,7 @@ class Facts:
         The relay says what is the matter with the relayed path of an introduction.
         """
         if session == self.session and self.strategy is None:
-            self.reason = f"{self.reason}; {what}" if self.reason else what
+            self.fromRelay = what
 
     def noPath(self) -> None:
         """
@@ -125,7 +127,7 @@ class Facts:
             "id": str(self.peerID),
             "path": None if session is None else _nameOf(session.path),
             "strategy": self.strategy,
-            "reason": self.reason,
+            "reason": "; ".join(filter(None, (self.reason, self.fromRelay))) or None,
             "rtt": None if roundTrip is None else round(roundTrip, 6),
             "streams": 0 if session is None else len(session.streams),
             "bytesIn": self.bytesIn + (0 if session is None else session.bytesIn),

@@ -142,7 +142,12 @@ class Meeting:
 
 
 def _notThere(result: object, seconds: float) -> Failure:
-    return Failure(Unreachable(f"the other peer has not come to the relay within {seconds:.0f} s"))
+    return Failure(
+        Unreachable(
+            f"nothing came of the relay within {seconds:.0f} s: it does not answer (is its port "
+            "open to us?), or the other peer has not come"
+        )
+    )
 
 
 def _notUsed(result: object, seconds: float) -> Failure:

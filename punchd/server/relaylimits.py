@@ -28,6 +28,9 @@ WINDOW = 86_400.0
 #: nobody needs do not stay for ever.
 MOST_SECONDS = 86_400.0
 
+#: Bytes that may always wait to be moved.
+LEAST_QUEUE = 32768
+
 #: Seconds that a path is left alone which goes faster than it may.
 BREATH = 0.05
 
@@ -197,6 +200,15 @@ class Tally:
         self._counted = tuple(
             (one, one.mostBytes) for one in self._accounts if one.mostBytes is not None
         )
+
+    @property
+    def queue(self) -> int | None:
+        """
+        How many bytes may wait to be moved, where there is a rate: what takes a quarter second. The
+        kernel would let megabytes pile up, and whatever the peers say next would wait behind them.
+        """
+        rates = [one.mostPerSecond for one in self._accounts if one.mostPerSecond is not None]
+        return max(LEAST_QUEUE, min(rates) // 4) if rates else None
 
     def portion(self) -> int:
         """

@@ -4,6 +4,7 @@ Relayed paths, from the first end that comes until both are gone.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
@@ -110,6 +111,10 @@ class Pair:
         self.since = self._changed = self._room.clock.seconds()
         self._note(f"relays between {self.meeting}")
         caller, callee = self._ends[Side.CALLER].transport, self._ends[Side.CALLEE].transport
+        size = self._tally.queue
+        if size is not None:
+            for transport in (caller, callee):
+                transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
         self._carrying = self._room.carry(
             caller, callee, packAcceptance(), self._room.pipes, self, self._finished
         )

@@ -38,8 +38,9 @@ GOOD_READ = 4 * FULL_DATA
 #: Bytes of a link's name.
 LINK_LENGTH = 16
 
-#: The last number that a stream may have.
+#: The last number that a stream may have, and a generation.
 LAST_STREAM = 2**32 - 1
+LAST_GENERATION = 2**32 - 1
 
 
 class Kind(IntEnum):

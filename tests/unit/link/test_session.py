@@ -552,3 +552,16 @@ def test_aMeasurementGoesOnOverTheNextPath() -> None:
     link.flush()
     assert len(found) == 1
     link.end()
+
+
+def test_aGenerationThatCannotBeEndsTheLink() -> None:
+    """
+    Else there would be none left for a path of ours.
+    """
+    link = Link()
+    path = Path(link.clock, lambda: None)
+    path.peerID = ALICE
+    alone(link, path)
+    link.bob.joined(path, Join(LINK, 2**32 - 1, isNew=False, received=0))
+    assert link.bob.isOver
+    link.end()

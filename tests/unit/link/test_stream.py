@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 
 from punchd.errors import Refused, Unreachable
 from punchd.link.flow import EARLY, Limits
+from punchd.link.input import SMALL as TOGETHER
 from punchd.link.output import QUEUED
 from punchd.link.pulling import PullAdapter
 from punchd.link.pump import SMALL
@@ -578,19 +579,34 @@ def test_whileThereIsAPauseNothingIsDelivered() -> None:
     theirs, user = link.bobOwner.asks[0][0], Pausing()
     theirs.agree()
     theirs.carry(user)
-    for data in (b"one", b"two", b"three"):
+    one, two, three = bytes(TOGETHER), b"2" * TOGETHER, b"3" * TOGETHER
+    for data in (one, two, three):
         stream.write(data)
         link.flush()
     stream.loseWriteConnection()
     link.flush()
-    assert user.received == b"one"
+    assert user.received == one
     theirs.resumeProducing()
-    assert user.received == b"onetwo"
+    assert user.received == one + two
     assert not user.inputEnded
     theirs.resumeProducing()
-    assert user.received == b"onetwothree"
+    assert user.received == one + two + three
     theirs.resumeProducing()
     assert [user.inputEnded] == [True]
+    link.end()
+
+
+def test_smallPiecesThatWaitAreKeptTogether() -> None:
+    """
+    Else each would take more than its bytes, which the window does not count.
+    """
+    link = Link()
+    _, theirs, _, _ = link.open()
+    theirs.pauseProducing()
+    kept = theirs._input._unread
+    for _ in range(1000):
+        theirs.dataReceived(b"xy")
+    assert [len(piece) for piece in kept] == [2000]
     link.end()
 
 

@@ -219,7 +219,7 @@ def test_theRelayIsNotWaitedForLongerThanAPlan(meetings: Meetings) -> None:
     assert meetings.caller.results == []
     meetings.clock.advance(RELAYING)
     assert meetings.caller.results == meetings.callee.results == ["over"]
-    assert "has not come to the relay within 8 s" in str(meetings.caller.meeting.noPath)
+    assert "nothing came of the relay within 8 s" in str(meetings.caller.meeting.noPath)
 
 
 def test_whoDoesNotProveHimselfThroughTheRelayHasNoPath(meetings: Meetings) -> None:
