@@ -45,6 +45,18 @@ class Line(amp.Argument):
         return "".join(character if character.isprintable() else "?" for character in text)
 
 
+class Flag(amp.Boolean):
+    """
+    Yes or no.
+    """
+
+    def fromString(self, inString: bytes) -> bool:
+        try:
+            return bool(super().fromString(inString))
+        except TypeError:
+            raise ProtocolViolation(f"neither True nor False: {inString[:80]!r}") from None
+
+
 class Blob(amp.Argument):
     """
     Bytes, of exactly or at most a given length.

@@ -25,6 +25,7 @@ from punchd.wire.arguments import (
     ID,
     Blob,
     Few,
+    Flag,
     IDs,
     Line,
     Name,
@@ -76,10 +77,10 @@ def _offer(prefix: bytes = b"") -> list[tuple[bytes, amp.Argument]]:
         (prefix + b"unsolicited", Word(Unsolicited, optional=True)),
         (prefix + b"allocation", Word(Allocation, optional=True)),
         (prefix + b"delta", amp.Integer(optional=True)),
-        (prefix + b"oneaddress", amp.Boolean(optional=True)),
+        (prefix + b"oneaddress", Flag(optional=True)),
         (prefix + b"strategies", Few(StrategyVersion(), MOST_STRATEGIES)),
         (prefix + b"mapped", Few(Where(), MOST_MAPPED, optional=True)),
-        (prefix + b"takesrelay", amp.Boolean(optional=True)),
+        (prefix + b"takesrelay", Flag(optional=True)),
     ]
 
 
@@ -271,7 +272,7 @@ class Prove(_Command):
 
     commandName = b"prove"
     arguments: ClassVar = [(b"port", amp.Integer()), (b"secret", Blob(SECRET_LENGTH))]
-    response: ClassVar = [(b"proven", amp.Boolean())]
+    response: ClassVar = [(b"proven", Flag())]
 
 
 class Introduce(_Command):
@@ -367,7 +368,7 @@ class RelayNote(_Command):
     arguments: ClassVar = [
         (b"session", Blob(SESSION_LENGTH)),
         (b"reason", Line()),
-        (b"ends", amp.Boolean()),
+        (b"ends", Flag()),
     ]
 
 

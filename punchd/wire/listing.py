@@ -6,17 +6,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.protocols import amp
-
 from punchd.values.naming import UNLISTED, Listing
-from punchd.wire.arguments import Few, ServicePort
+from punchd.wire.arguments import Few, Flag, ServicePort
 
 #: How many published services a peer may name.
 MOST_PUBLISHED = 16
 
 #: The arguments.
 LISTING = [
-    (b"listed", amp.Boolean(optional=True)),
+    (b"listed", Flag(optional=True)),
     (b"published", Few(ServicePort(), MOST_PUBLISHED, optional=True)),
 ]
 

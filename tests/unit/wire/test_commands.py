@@ -228,3 +228,10 @@ def test_aLostConnectionMeansUnreachable() -> None:
     error = errorFrom(ConnectionLost("gone"))
     assert isinstance(error, Unreachable)
     assert "gone" in str(error)
+
+
+def test_aFlagIsTrueOrFalse() -> None:
+    argument: Any = dict(RelayNote.arguments)[b"ends"]
+    assert [argument.fromString(argument.toString(flag)) for flag in (True, False)] == [True, False]
+    with pytest.raises(ProtocolViolation, match="neither True nor False"):
+        argument.fromString(b"perhaps")
