@@ -27,7 +27,7 @@ from tests.functional.peers import (
     serve,
     unused,
 )
-from tests.functional.processes import Server, runTwistd
+from tests.functional.processes import PATIENCE, Server, runTwistd, sleep
 
 
 @define
@@ -134,7 +134,12 @@ class TestForwarding:
     ) -> None:
         wire = await busyNeighbours.forward(service, b"hello")
         assert await wire.ended() == b""
-        assert re.search(f"forward to bob/{service}: .*{reason}", busyNeighbours.alice.log)
+        # The log comes by another way, and perhaps later.
+        for _ in range(int(PATIENCE / 0.01)):
+            if re.search(f"forward to bob/{service}: .*{reason}", busyNeighbours.alice.log):
+                return
+            await sleep(0.01)
+        raise AssertionError(busyNeighbours.alice.log)
 
     @ensureDeferred
     async def test_clientsThatSayNothingOrGoAwayDoNoHarm(self, busyNeighbours: Neighbours) -> None:
