@@ -251,6 +251,7 @@ class Conversation(amp.CommandLocator):
         session.ipv6token = ipv6token
         session.listing = listing
         session.accepts = accepts
+        self.exchange.population.changed(session)
         return {}
 
     @Tokens.responder
@@ -273,7 +274,12 @@ class Conversation(amp.CommandLocator):
     def _prove(self, port: int, secret: bytes) -> Deferred[dict[str, Any]]:
         session = self._registered()
         proving = self.exchange.dialling.prove(session, port, secret)
-        return proving.addCallback(lambda proven: {"proven": proven})
+
+        def answer(isProven: bool) -> dict[str, Any]:
+            self.exchange.population.changed(session)
+            return {"proven": isProven}
+
+        return proving.addCallback(answer)
 
     @Introduce.responder
     def _introduce(

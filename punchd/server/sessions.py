@@ -133,12 +133,17 @@ class Session:
 
 class Watcher(Protocol):
     """
-    Who wants to know who comes and goes.
+    Who wants to know who comes, goes, and says something else of itself.
     """
 
     def arrived(self, session: Session) -> None:
         """
         A peer has logged in.
+        """
+
+    def changed(self, session: Session) -> None:
+        """
+        It has said something new of itself, or the server has looked for it where it says it is.
         """
 
     def left(self, session: Session) -> None:
@@ -169,6 +174,14 @@ class Population:
         for watcher in self.watchers:
             watcher.arrived(session)
         return replaced
+
+    def changed(self, session: Session) -> None:
+        """
+        What the session says of its peer may be another than before.
+        """
+        if self._sessions.get(session.peerID) is session:
+            for watcher in self.watchers:
+                watcher.changed(session)
 
     def leave(self, session: Session) -> None:
         """

@@ -93,6 +93,12 @@ class Directory:
         # It has an address now, or does not want to be found.
         self._gone.pop(name, None)
 
+    def changed(self, session: Session) -> None:
+        """
+        See L{Watcher.changed<punchd.server.sessions.Watcher>}. Sessions are looked at when somebody
+        asks for them.
+        """
+
     def left(self, session: Session) -> None:
         """
         See L{Watcher.left<punchd.server.sessions.Watcher>}.

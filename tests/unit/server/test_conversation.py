@@ -5,7 +5,7 @@ Tests for L{punchd.server.conversation}.
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import Logger
@@ -21,7 +21,7 @@ from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints
 from punchd.server.observations import LIFETIME, Observations
 from punchd.server.registry.memory import MemoryRegistry
-from punchd.server.sessions import SILENCE, Population
+from punchd.server.sessions import SILENCE, Population, Session
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.peers import PeerID
 from punchd.values.probes import Answer, Finding
@@ -606,3 +606,53 @@ def test_whoIsNotLoggedInIsNotDialled(command: type[amp.Command]) -> None:
         arguments = {"port": 4000, "secret": bytes(32)}
     assert errorOf(ask(stranger, command, **arguments)) is ProtocolViolation
     assert world.prober.probes == []
+
+
+@define
+class Book:
+    """
+    Remembers whose facts have changed.
+    """
+
+    changes: list[str] = field(factory=list)
+
+    def arrived(self, session: Session) -> None:
+        pass
+
+    def changed(self, session: Session) -> None:
+        self.changes.append(f"{session.listing.hasAddress} {len(session.proven)}")
+
+    def left(self, session: Session) -> None:
+        pass
+
+
+def test_whoWatchesHearsOfAnUpdate() -> None:
+    world, book = World(), Book()
+    world.exchange.population.watchers.append(book)
+    alice = world.logIn(1, "alice")
+    said: dict[str, Any] = {"accepts": frozenset(), "hosts": [], "strategies": []}
+    answerOf(ask(alice, Update, listed=True, **said))
+    assert book.changes == ["True 0"]
+
+
+def test_whoWatchesHearsOfAProof() -> None:
+    """
+    When the answer goes out, and whatever it is.
+    """
+    world, book = World(), Book()
+    proving: Deferred[bool] = Deferred()
+
+    class Proving(Dialling):
+        def prove(self, session: Session, port: int, secret: bytes) -> Deferred[bool]:
+            session.proven = frozenset([public(1, port)])
+            return proving
+
+    dialling = Proving(world.clock, Counter(), world.prober)
+    world.exchange = evolve(world.exchange, dialling=dialling)
+    world.exchange.population.watchers.append(book)
+    answers: list[Any] = []
+    ask(world.logIn(1), Prove, port=4000, secret=bytes(32)).addCallback(answers.append)
+    assert book.changes == []
+    proving.callback(True)
+    assert answers == [{"proven": True}]
+    assert book.changes == ["False 1"]

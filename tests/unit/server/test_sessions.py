@@ -17,13 +17,16 @@ from tests.unit.server.pretending import makeSession, peerID, private, public
 @define
 class Book:
     """
-    Who came, and who went.
+    Who came, who changed, and who went.
     """
 
     lines: list[str] = field(factory=list)
 
     def arrived(self, session: Session) -> None:
         self.lines.append(f"{session.name} comes")
+
+    def changed(self, session: Session) -> None:
+        self.lines.append(f"{session.name} changes")
 
     def left(self, session: Session) -> None:
         self.lines.append(f"{session.name} goes")
@@ -146,3 +149,17 @@ def test_whoWatchesHearsWhoComesAndGoes(clock: Clock) -> None:
     population.leave(first)
     population.leave(second)
     assert watcher.lines == ["a comes", "a goes", "b comes", "b goes"]
+
+
+def test_whoWatchesHearsOfChangesOfThoseWhoAreThere(clock: Clock) -> None:
+    watcher = Book()
+    population = Population([watcher])
+    first, second = makeSession(clock, 1, name="old"), makeSession(clock, 1, name="new")
+    population.changed(first)
+    population.arrive(first)
+    population.changed(first)
+    population.arrive(second)
+    population.changed(first)
+    population.leave(second)
+    population.changed(second)
+    assert watcher.lines == ["old comes", "old changes", "old goes", "new comes", "new goes"]
