@@ -5,7 +5,6 @@ The server as a whole: its services on their ports, what they share, and their e
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -31,6 +30,7 @@ from punchd.server.assist import AssistGate
 from punchd.server.conversation import Exchange
 from punchd.server.dialling import Dialling, isGlobal
 from punchd.server.gate import Gate
+from punchd.server.hosts import assistsAt, assistsBeside, isIPv6
 from punchd.server.introductions import Introductions
 from punchd.server.limits import Complaints, Strangers
 from punchd.server.master import MasterGate
@@ -45,39 +45,13 @@ from punchd.server.relaytokens import RelayTokens
 from punchd.server.sessions import Population
 from punchd.values.addresses import Address, showAddress
 from punchd.values.joining import JoinAddress
-from punchd.wire.commands import MOST_ASSISTS, Assist, Relay
+from punchd.wire.commands import MOST_ASSISTS, Relay
 
 #: The file in the state folder that holds the join address.
 JOIN_FILE = "join"
 
 # Deadlines, pings and what is too old are looked at this often.
 _SWEEP_PERIOD = 1.0
-
-# Hosts that can stand in a certificate and in a join address, once they are in their ASCII form.
-_HOST_NAME = re.compile(
-    r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_-]{1,63})*\.?\Z", re.I
-)
-
-
-def checkedHost(text: str) -> str:
-    """
-    Return the host that C{text} names: a DNS name in its ASCII form, or a literal address without
-    brackets.
-
-    @raise ConfigurationError: when it is neither.
-    """
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    try:
-        return str(ip_address(bare))
-    except ValueError:
-        pass
-    try:
-        name = text.encode("idna").decode("ascii")
-    except UnicodeError:
-        name = ""
-    if _HOST_NAME.match(name) is None:
-        raise ConfigurationError(f"{text[:80]!r} is neither a host name nor an address")
-    return name
 
 
 def registryFor(uri: str, reactor: object) -> IRegistry:
@@ -257,7 +231,7 @@ class PunchdServer(Service):
             assist = _addressOf("--assist", port)
             assists.append(assist)
             self._exchange.assists.extend(assistsAt(assist, master, self._hosts))
-            if isinstance(assist, IPv6Address) and not any(map(_isIPv6, self._hosts)):
+            if isinstance(assist, IPv6Address) and not any(map(isIPv6, self._hosts)):
                 self._warnOfIPv6(assist)
         self._exchange.assists.extend(assistsBeside(assists, master))
         del self._exchange.assists[MOST_ASSISTS:]
@@ -332,60 +306,6 @@ def _addressOf(option: str, port: IListeningPort) -> Address:
     if not isinstance(address, IPv4Address | IPv6Address):
         raise ConfigurationError(f"{option} must be a TCP endpoint, as peers come from elsewhere")
     return address
-
-
-def assistsAt(assist: Address, master: Address, hosts: Sequence[str]) -> list[Assist]:
-    """
-    How peers are told of an assist service: at the host where they found the master, unless that
-    does not lead to it.
-
-    A peer whose master connection is of one family needs a literal address for an assist service of
-    the other one. That is where the service is bound, or one of C{hosts}.
-
-    @param assist: where it listens.
-    @param master: where the master service does.
-    @param hosts: names and addresses of the server.
-    """
-    if not ip_address(assist.host).is_unspecified:
-        return [Assist(None if assist.host == master.host else assist.host, assist.port)]
-    isIPv6 = isinstance(assist, IPv6Address)
-    literals = [host for host in hosts if _isLiteral(host) and _isIPv6(host) == isIPv6]
-    there = [Assist(host, assist.port) for host in literals[:1]]
-    if isIPv6 == isinstance(master, IPv6Address):
-        # Unspecified and of IPv6, it mostly serves IPv4 too.
-        return [Assist(None, assist.port), *(there if isIPv6 else [])]
-    return there or [Assist(None, assist.port)]
-
-
-def assistsBeside(assists: Sequence[Address], master: Address) -> list[Assist]:
-    """
-    Where else assist services are to be found that are bound to no address: at those that other
-    ones are bound to.
-    """
-    hosts = {
-        assist.host
-        for assist in assists
-        if not ip_address(assist.host).is_unspecified and assist.host != master.host
-    }
-    return [
-        Assist(host, assist.port)
-        for assist in assists
-        if ip_address(assist.host).is_unspecified
-        for host in sorted(hosts)
-        if _isIPv6(host) == _isIPv6(assist.host)
-    ]
-
-
-def _isLiteral(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _isIPv6(host: str) -> bool:
-    return ":" in host
 
 
 def _nothing(failure: Failure) -> None:

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from punchd.errors import ConfigurationError, PunchdError
 from punchd.identity.certificates import Credentials, brought, expired
 from punchd.identity.folder import StateFolder
+from punchd.server.hosts import checkedHost
 from punchd.server.naming.starting import DatagramEndpoint, Naming
 from punchd.server.naming.zone import TTL, checkedZone
 from punchd.server.relaylimits import (
@@ -33,7 +34,7 @@ from punchd.server.relaylimits import (
     RelayLimits,
     parseAmount,
 )
-from punchd.server.service import PunchdServer, checkedHost, registryFor
+from punchd.server.service import PunchdServer, registryFor
 from punchd.tap.options import PunchdOptions, defaultState
 
 _PROGRAM = "punchd-server"
