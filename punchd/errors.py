@@ -57,6 +57,21 @@ class Overlapping(Refused):
     """
 
 
+class Limited(Refused):
+    """
+    A limit is reached.
+
+    @ivar seconds: until it is worth asking again.
+    """
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        """
+        @param reason: which limit, for the person.
+        """
+        super().__init__(reason)
+        self.seconds = seconds
+
+
 class PortTaken(Refused):
     """
     The router has lent that port to another host.
@@ -81,6 +96,7 @@ class NoPath(PunchdError):
 
     @ivar outcomes: what each strategy of the plan tried, and what came of it.
     @ivar plan: what was to be tried, if it came to a plan.
+    @ivar limit: what keeps the relay from helping out, if that is a limit.
     """
 
     def __init__(
@@ -90,6 +106,7 @@ class NoPath(PunchdError):
         reason: str = "",
         hint: str = "",
         plan: Plan | None = None,
+        limit: Limited | None = None,
     ) -> None:
         """
         @param reason: instead of what was tried.
@@ -101,11 +118,14 @@ class NoPath(PunchdError):
         self.peer = peer
         self.outcomes = outcomes
         self.plan = plan
+        self.limit = limit
         self._reason, self._hint = reason, hint
 
-    def withHint(self, more: str) -> NoPath:
+    def withoutRelay(self, problem: PunchdError) -> NoPath:
         """
-        The same, with something else that may help.
+        The same, where the relay was no help either.
         """
+        more = f"no relayed path either: {problem}"
         hint = f"{self._hint}; {more}" if self._hint else more
-        return NoPath(self.peer, self.outcomes, self._reason, hint, self.plan)
+        limit = problem if isinstance(problem, Limited) else None
+        return NoPath(self.peer, self.outcomes, self._reason, hint, self.plan, limit)

@@ -75,6 +75,13 @@ class Ending:
         self._heard = True
         self.say(why)
 
+    @property
+    def survivesUntil(self) -> float | None:
+        """
+        When it will be over if there is no path by then, on the clock; C{None} while there is one.
+        """
+        return None if self._surviving is None else self._surviving.getTime()
+
     def awaitPath(self) -> None:
         """
         There is no path: wait for one, but not for ever.

@@ -183,6 +183,14 @@ class Session:
         """
         return self._ending.isOver
 
+    @property
+    def survivesUntil(self) -> float | None:
+        """
+        When the link will be over if it has no path by then, on the clock; C{None} while it has
+        one.
+        """
+        return self._ending.survivesUntil
+
     def measure(self) -> Deferred[float]:
         """
         The time to the other end and back, in seconds.

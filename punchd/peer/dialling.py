@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from attrs import define, evolve, frozen
 from twisted.internet.task import deferLater
 
-from punchd.errors import Overlapping, Refused, UnknownPeer, Unreachable
+from punchd.errors import (
+    NoPath,
+    Overlapping,
+    PunchdError,
+    Refused,
+    UnknownPeer,
+    Unreachable,
+)
 from punchd.link.path import Path
 from punchd.net.held import HeldPort
 from punchd.peer.conversation import inTime
@@ -23,6 +30,7 @@ from punchd.values.addresses import showAddress
 from punchd.values.parties import Party, Situation
 from punchd.values.peers import PeerID
 from punchd.wire.commands import OWN, Introduce, offerArguments, offerFrom
+from punchd.wire.limiting import limitFrom
 from punchd.wire.preamble import Side
 
 #: Introductions that may be tried for one meeting: a second one from a fresh port, when the server
@@ -78,13 +86,18 @@ class Dialling:
                 for client in self._clients
             )
             raise Unreachable(f"not connected to any server ({problems})")
-        for client in connected[:-1]:
+        errors: list[PunchdError] = []
+        for client in connected:
             try:
                 return await self._through(client, wanted)
-            except (UnknownPeer, Unreachable) as error:
-                # Another one may know the peer, or be there.
-                self._punches.note(f"{client.join.where}: {error}")
-        return await self._through(connected[-1], wanted)
+            except (UnknownPeer, Unreachable, NoPath) as error:
+                errors.append(error)
+                if isinstance(error, NoPath) and error.limit is None:
+                    break
+                if client is not connected[-1]:
+                    # Another one may know the peer, or be there, or relay.
+                    self._punches.note(f"{client.join.where}: {error}")
+        raise _mostTelling(errors)
 
     async def _connected(self) -> list[MasterClient]:
         clock = self._clients[0].clock
@@ -143,7 +156,15 @@ class Dialling:
                 client, Side.CALLER, session, peerID, wanted.peer, situation, port
             )
             dialRelay = relayDialler(client, answer["relay"])
-            meeting = Meeting(client.clock, punch, wanted.found, self._punches, dialRelay, began)
+            meeting = Meeting(
+                client.clock,
+                punch,
+                wanted.found,
+                self._punches,
+                dialRelay,
+                began,
+                limitFrom(answer),
+            )
             try:
                 await meeting.run()
             finally:
@@ -152,6 +173,18 @@ class Dialling:
         if meeting.noPath is not None:
             raise meeting.noPath
         return meeting
+
+
+def _mostTelling(errors: list[PunchdError]) -> PunchdError:
+    """
+    That a relay has reached a limit, and of such the one that waits least; else the last.
+    """
+    limited = {
+        error.limit.seconds: error
+        for error in errors
+        if isinstance(error, NoPath) and error.limit is not None
+    }
+    return limited[min(limited)] if limited else errors[-1]
 
 
 @define

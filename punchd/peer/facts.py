@@ -85,6 +85,9 @@ class Facts:
         self.reason = str(error)
         if isinstance(error, NoPath):
             self.plan, self.outcomes = error.plan, error.outcomes
+            if error.limit is not None:
+                # It says the same.
+                self.fromRelay = None
 
     def relayNoted(self, session: bytes, what: str) -> None:
         """

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from punchd.errors import PunchdError, Unreachable
+from punchd.errors import NoPath, PunchdError, Unreachable
 from punchd.link.flow import Limits
 from punchd.link.path import Path
 from punchd.link.session import Session
@@ -204,11 +204,14 @@ class Link:
         self._meeting = None
         if isinstance(result, Meeting):
             self.facts.learn(result)
+            if result.direct is None:
+                self._pace.noDirect()
             self._looked(None)
         else:
             error = result.value
             if isinstance(error, PunchdError):
                 self.facts.failed(error)
+                self._failed(error)
                 # If there is no relay, punching must do.
                 self._pace.forgive()
             elif isinstance(error, CancelledError):
@@ -216,6 +219,20 @@ class Link:
             else:
                 self._bug(result)
             self._looked(result)
+
+    def _failed(self, error: PunchdError) -> None:
+        limit = error.limit if isinstance(error, NoPath) else None
+        if isinstance(error, NoPath):
+            self._pace.noDirect()
+        until = self.session.survivesUntil
+        if until is None or not self.wasThere:
+            return
+        peer = self.facts.peer
+        if self._pace.limited(limit):
+            _log.warn("the link to {peer} has no path: {limit}", peer=peer, limit=limit)
+        if self._pace.isHopeless(until - self._clock.seconds()):
+            self.session.abort(f"no direct path, and no relayed one: {limit}")
+            _log.warn("the link to {peer} is over: {why}", peer=peer, why=self._why)
 
     def _bug(self, failure: Failure) -> None:
         _log.failure("bug in looking for a path to {peer}", failure, peer=self.facts.peer)

@@ -55,10 +55,10 @@ class Meeting:
     _punches: Punches
     _dialRelay: RelayDialler | None
     began: float
+    relayProblem: PunchdError | None = None
     direct: Path | None = field(default=None, init=False)
     relayed: Path | None = field(default=None, init=False)
     problem: PunchdError | None = field(default=None, init=False)
-    relayProblem: PunchdError | None = field(default=None, init=False)
     _relaying: Deferred[Path] | None = field(default=None, init=False)
 
     def run(self) -> Deferred[None]:
@@ -137,7 +137,7 @@ class Meeting:
         if self.direct is not None or self.relayed is not None:
             return None
         if isinstance(self.problem, NoPath) and self.relayProblem is not None:
-            return self.problem.withHint(f"no relayed path either: {self.relayProblem}")
+            return self.problem.withoutRelay(self.relayProblem)
         return self.problem or Unreachable("given up")
 
 

@@ -9,11 +9,20 @@ from random import Random
 from attrs import define, field
 from twisted.application.internet import backoffPolicy
 
+from punchd.errors import Limited
+
 #: Seconds that the end which did not make the link leaves to the other before it dials.
 YIELDING = 3.0
 
 #: Between attempts to get a lost link onto any path: the first wait, the longest, the growth.
 LOST_WAITS = (0.5, 4.0, 1.5)
+
+#: The same, while the relay has told us to wait: only a direct path can come of them.
+LIMITED_WAITS = (4.0, 60.0, 1.5)
+
+#: Punches that must have been in vain until a link is given up which the relay will not help in its
+#: lifetime.
+MOST_IN_VAIN = 3
 
 #: The same, between attempts to get a relayed one onto a direct path.
 DIRECT_WAITS = (10.0, 300.0, 2.0)
@@ -42,6 +51,10 @@ class Pace:
     _flaps: int = field(default=0, init=False)
     _since: float | None = field(default=None, init=False)
     _wasDirect: bool = field(default=False, init=False)
+    # Punches since there was a direct path; what the relay says since there was any.
+    _inVain: int = field(default=0, init=False)
+    _limit: Limited | None = field(default=None, init=False)
+    _isLimitTold: bool = field(default=False, init=False)
 
     @property
     def isFlapping(self) -> bool:
@@ -58,6 +71,32 @@ class Pace:
             self._lostAttempts += 1
         else:
             self._directAttempts += 1
+
+    def noDirect(self) -> None:
+        """
+        An attempt has led to no direct path.
+        """
+        if not self.isFlapping:
+            self._inVain += 1
+
+    def limited(self, limit: Limited | None) -> bool:
+        """
+        An attempt for a lost link has led to no path at all.
+
+        @param limit: what keeps the relay from helping out, if it is that.
+        @return: whether that is worth telling, as it was not told yet.
+        """
+        self._limit = limit
+        isNews = limit is not None and not self._isLimitTold
+        self._isLimitTold = self._isLimitTold or isNews
+        return isNews
+
+    def isHopeless(self, seconds: float) -> bool:
+        """
+        Whether a lost link will hardly get a path within C{seconds}.
+        """
+        isInVain = self._inVain >= MOST_IN_VAIN
+        return isInVain and self._limit is not None and self._limit.seconds > seconds
 
     def forgive(self) -> None:
         """
@@ -86,6 +125,9 @@ class Pace:
                 self.reset()
             elif self._wasDirect:
                 self._flaps += 1
+        if isConnected:
+            self._limit, self._isLimitTold = None, False
+            self._inVain = 0 if isDirect else self._inVain
         self._since = now if isConnected else None
         self._wasDirect = isDirect
         return hasFallen
@@ -101,6 +143,10 @@ class Pace:
             if not self._isInitiator:
                 return None
             return self._grown(DIRECT_WAITS, self._directAttempts)
+        if self._limit is not None:
+            shortest = self._grown(LOST_WAITS, self._lostAttempts)
+            longest = self._grown(LIMITED_WAITS, self._lostAttempts)
+            return max(shortest, min(self._limit.seconds, longest))
         if self._lostAttempts:
             return self._grown(LOST_WAITS, self._lostAttempts)
         return 0.0 if self._isInitiator or isWantedNow else YIELDING

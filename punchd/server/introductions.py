@@ -17,9 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from punchd.errors import Overlapping, Refused, UnknownPeer
+from punchd.errors import Limited, Overlapping, Refused, UnknownPeer
 from punchd.interfaces import IObserver
 from punchd.net.pacing import Allowance
+from punchd.server.relaylimits import Accounts
 from punchd.server.relaytokens import RelayTokens
 from punchd.server.sessions import Population, Session
 from punchd.values.addresses import Address, showAddress
@@ -28,6 +29,7 @@ from punchd.values.parties import Offer, hostsFor
 from punchd.values.peers import PeerID
 from punchd.wire.commands import OWN, Told, toldArguments
 from punchd.wire.commands import Introduction as IntroductionCommand
+from punchd.wire.limiting import limitArguments
 from punchd.wire.preamble import SESSION_LENGTH
 
 #: Seconds after which an introduction is over in any case.
@@ -116,6 +118,7 @@ class Introductions:
     All introductions of a server.
 
     @ivar relay: tokens for the server's relay, if it has one.
+    @ivar accounts: of that relay.
     """
 
     _clock: IReactorTime
@@ -123,6 +126,7 @@ class Introductions:
     _population: Population
     _observer: IObserver
     relay: RelayTokens | None = None
+    accounts: Accounts | None = None
     # In the order of their ends, as all live equally long.
     _bySession: dict[bytes, Introduction] = field(factory=dict, init=False)
     _byPair: dict[frozenset[Address], Introduction] = field(factory=dict, init=False)
@@ -251,13 +255,18 @@ class Introductions:
         calleeOffer = _told(callee.offer, callee.observed, reflexive)
         callerOffer = _told(offer, reflexive, callee.observed)
         tokens: tuple[bytes | None, bytes | None] = None, None
+        limit: Limited | None = None
         if self.relay is not None and offer.takesRelay and callee.offer.takesRelay:
-            tokens = self.relay.issue(introduction.session, caller, callee)
+            if self.accounts is not None:
+                limit = self.accounts.limit(caller.peerID, callee.peerID)
+            if limit is None:
+                tokens = self.relay.issue(introduction.session, caller, callee)
         toCaller = {
             "session": introduction.session,
             "own": reflexive,
             "reflexive": callee.observed,
             "relay": tokens[0],
+            **limitArguments(limit),
             **toldArguments(calleeOffer),
             **toldArguments(callerOffer, OWN),
         }
@@ -278,7 +287,8 @@ class Introductions:
         self._note(
             introduction,
             f"tells {caller.name} {callee.name}'s address {showAddress(callee.observed)} and "
-            f"{callee.name} {caller.name}'s {showAddress(reflexive)}{held}",
+            f"{callee.name} {caller.name}'s {showAddress(reflexive)}{held}"
+            + ("" if limit is None else f"; relays nothing: {limit}"),
         )
         answer: Deferred[dict[str, Any]] = Deferred()
         introduction.hold(

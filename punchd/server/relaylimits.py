@@ -9,7 +9,7 @@ import re
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from punchd.errors import ConfigurationError
+from punchd.errors import ConfigurationError, Limited
 from punchd.net.pacing import Allowance
 from punchd.server.relaycarrying import MOST_AT_ONCE
 from punchd.server.relaytokens import Meeting
@@ -27,6 +27,10 @@ WINDOW = 86_400.0
 #: Seconds that one relayed path may last. The peers then get another one, so that paths which
 #: nobody needs do not stay for ever.
 MOST_SECONDS = 86_400.0
+
+#: Seconds after which it is worth asking again whether one of as many paths as there may be has
+#: ended.
+PATHS_PATIENCE = 10.0
 
 #: Bytes that may always wait to be moved.
 LEAST_QUEUE = 32768
@@ -130,7 +134,24 @@ class Accounts:
         paths, bytes_, rate = self.limits.paths, self.limits.bytes, self.limits.rate
         self._all = self._open("all peers together", paths.all, bytes_.all, rate.all)
 
-    def open(self, meeting: Meeting) -> Tally | str:
+    def limit(self, *peers: PeerID) -> Limited | None:
+        """
+        Why there can be no relayed path between C{peers} now, if so.
+        """
+        known = (self._each.get(peerID) for peerID in peers)
+        return self._limit([self._all, *(one for one in known if one is not None)])
+
+    def _limit(self, accounts: list[Account]) -> Limited | None:
+        for account in accounts:
+            if account.mostPaths is not None and account.paths >= account.mostPaths:
+                return Limited(
+                    f"{account.who} may have {account.mostPaths} relayed paths at a time, and "
+                    "there are as many",
+                    PATHS_PATIENCE,
+                )
+        return Tally(self._clock, tuple(accounts)).exhausted()
+
+    def open(self, meeting: Meeting) -> Tally | Limited:
         """
         One more relayed path, which must be closed some time.
 
@@ -145,19 +166,12 @@ class Accounts:
                     member.name, limits.paths.each, limits.bytes.each, limits.rate.each
                 )
             accounts.append(account)
-        for account in accounts:
-            if account.mostPaths is not None and account.paths >= account.mostPaths:
-                return (
-                    f"{account.who} may have {account.mostPaths} relayed paths at a time, and "
-                    "there are as many"
-                )
-        tally = Tally(self._clock, tuple(accounts))
-        why = tally.exhausted()
-        if why is not None:
-            return why
+        limit = self._limit(accounts)
+        if limit is not None:
+            return limit
         for account in accounts:
             account.paths += 1
-        return tally
+        return Tally(self._clock, tuple(accounts))
 
     def sweep(self) -> None:
         """
@@ -232,16 +246,17 @@ class Tally:
         for _, allowance in self._paced:
             allowance.takeUpTo(count)
 
-    def exhausted(self) -> str | None:
+    def exhausted(self) -> Limited | None:
         """
         Why no more bytes may be moved, if they may not.
         """
         for account, most in self._counted:
             if account.bytes >= most:
-                left = account.since + WINDOW - self._clock.seconds()
-                return (
+                left = max(0.0, account.since + WINDOW - self._clock.seconds())
+                return Limited(
                     f"{account.who} may have {most} bytes relayed in {WINDOW / 3600:.0f} hours, "
-                    f"and had as many; there is more in {max(left, 60) / 3600:.1f} hours"
+                    f"and had as many; there is more in {max(left, 60) / 3600:.1f} hours",
+                    left,
                 )
         return None
 

@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from punchd.errors import Limited
 from punchd.interfaces import IObserver
 from punchd.server.relaycarrying import Carrying
 from punchd.server.relaylimits import BREATH, Accounts, Tally
@@ -216,9 +217,9 @@ class Pair:
         So many bytes were.
         """
         self._tally.moved(count)
-        why = self._tally.exhausted()
-        if why is not None:
-            self.end(why)
+        limit = self._tally.exhausted()
+        if limit is not None:
+            self.end(str(limit))
 
     def _breathed(self) -> None:
         self._breath = None
@@ -277,9 +278,9 @@ class Pairs:
         pair = self._byMeeting.get(meeting)
         if pair is None:
             tally = self._room.accounts.open(meeting)
-            if isinstance(tally, str):
-                self._refuse(meeting, tally)
-                return tally
+            if isinstance(tally, Limited):
+                self._refuse(meeting, str(tally))
+                return str(tally)
             pair = self._byMeeting[meeting] = Pair(self._room, meeting, tally)
         pair.came(side, end)
         return pair, side

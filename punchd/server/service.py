@@ -121,7 +121,8 @@ class PunchdServer(Service):
         watching = observer or LoggingObserver()
         population = Population()
         tokens = None if relayEndpoint is None else RelayTokens(clock, entropy)
-        self._introductions = Introductions(clock, entropy, population, watching, tokens)
+        accounts = Accounts(clock, relayLimits or RelayLimits())
+        self._introductions = Introductions(clock, entropy, population, watching, tokens, accounts)
         self._observations = Observations(clock, entropy)
         self._dialling = Dialling(reactor, entropy, Prober(reactor), isProvable)
         self._naming = naming
@@ -165,7 +166,6 @@ class PunchdServer(Service):
         self._pipes = Pipes()
         self._relay: RelayGate | None = None
         if tokens is not None:
-            accounts = Accounts(clock, relayLimits or RelayLimits())
             room = Room(clock, population, watching, accounts, self._pipes)
             self._relay = RelayGate(
                 clock=clock,

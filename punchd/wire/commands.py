@@ -33,6 +33,7 @@ from punchd.wire.arguments import (
     Where,
     Word,
 )
+from punchd.wire.limiting import LIMIT
 from punchd.wire.listing import LISTING
 from punchd.wire.observing import TOKEN_LENGTH
 from punchd.wire.preamble import SESSION_LENGTH
@@ -282,7 +283,8 @@ class Introduce(_Command):
     @cvar arguments: C{token} names a port that the server observed through the assist service;
         without it, the port is the master connection's own.
     @cvar response: C{relay} is this side's token for the relay; missing where there is no relay, or
-        a side takes no relayed path.
+        a side takes no relayed path, or, as C{relaylimit} says then, one of them may have none for
+        the next C{relaywait} seconds.
     """
 
     commandName = b"introduce"
@@ -296,6 +298,7 @@ class Introduce(_Command):
         (b"own", Where()),
         (b"reflexive", Where()),
         (b"relay", Blob(RELAY_TOKEN_LENGTH, optional=True)),
+        *LIMIT,
         *_OFFERS,
     ]
 

@@ -6,6 +6,7 @@ leave in the reactor when they are stopped fails the test.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,23 @@ from attrs import define, field
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from punchd.errors import PunchdError, Refused, UnknownPeer, Unreachable
+from punchd.errors import NoPath, PunchdError, Refused, UnknownPeer, Unreachable
 from punchd.identity.certificates import selfSigned
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
 from punchd.identity.tls import ConnectionCreator, Verdict, anybody, makeContext
 from punchd.interfaces import IObserver
 from punchd.link.stream import Stream
+from punchd.peer import pace
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
 from punchd.server.registry.memory import MemoryRegistry
+from punchd.server.relaylimits import Bound, RelayLimits
 from punchd.server.service import PunchdServer
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.happenings import Happening
@@ -63,9 +68,13 @@ class Collector(Protocol):
 
     def __init__(self) -> None:
         self.received = b""
+        self.lost: Failure | None = None
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = reason
 
 
 async def until(isSo: Callable[[], object]) -> None:
@@ -88,7 +97,7 @@ class Inside:
     folder: Path
     stopping: list[Callable[[], Any]] = field(factory=list)
 
-    async def server(self, name: str = "server") -> PunchdServer:
+    async def server(self, name: str = "server", **options: Any) -> PunchdServer:
         from twisted.internet import reactor
 
         def endpoint() -> TCP4ServerEndpoint:
@@ -104,6 +113,7 @@ class Inside:
             observer=Watcher(),
             # Here everybody is at a loopback address.
             isProvable=lambda address: True,
+            **options,
         )
         await server.listen()
         server.startService()
@@ -118,20 +128,22 @@ class Inside:
             folder=StateFolder.at(str(self.folder / name)),
             name=name,
             servers=[join for join in servers if join is not None],
-            strategies=loadStrategies(strategyMakers()),
+            strategies=options.pop("strategies", loadStrategies(strategyMakers())),
             observer=options.pop("observer", Watcher()),
             **options,
         )
         self.stopping.append(peer.stopService)
         return peer
 
-    async def pair(self, **options: Any) -> tuple[PunchdPeer, PunchdPeer]:
+    async def pair(
+        self, server: PunchdServer | None = None, **options: Any
+    ) -> tuple[PunchdPeer, PunchdPeer]:
         """
         Alice, and Bob who exposes C{echo}, both connected to a server.
         """
         from twisted.internet import reactor
 
-        server = await self.server()
+        server = server or await self.server()
         service = serve(Echo)
         self.stopping.append(service.stopListening)
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", portOf(service))
@@ -322,6 +334,44 @@ async def test_whoIsPinnedLaterMayCallAtOnce(inside: Inside) -> None:
     bob.pinsChanged()
     await sleep(0.05)
     await (await opened(carol, "bob", "echo")).opened
+
+
+# A relay that has reached a limit.
+
+
+@ensureDeferred
+async def test_whenTheRelayWillNotHelpAnyMoreStreamsAreResetWithItsReason(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from twisted.internet import reactor
+
+    # It is not the waiting that this is about.
+    monkeypatch.setattr(pace, "LIMITED_WAITS", (0.1, 0.1, 1.5))
+    monkeypatch.setattr(pace, "LOST_WAITS", (0.1, 0.1, 1.5))
+    server = await inside.server(
+        relayEndpoint=TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1"),
+        relayLimits=RelayLimits(bytes=Bound(2_000_000, None)),
+    )
+    alice, bob = await inside.pair(server, strategies={})
+    stream = await opened(alice, "bob", "echo")
+    user = Collector()
+    stream.carry(user)
+    user.transport.write(bytes(3_000_000))
+    await until(lambda: user.lost is not None)
+    assert user.lost is not None
+    assert user.lost.check(ConnectionLost) is not None
+    assert "no relayed one: " in user.lost.getErrorMessage()
+    for peer, other in ((alice, "bob"), (bob, "alice")):
+        await until(partial(noRelay, peer, other))
+    with pytest.raises(NoPath, match="may have 2000000 bytes relayed") as caught:
+        await opened(alice, "bob", "echo")
+    assert caught.value.limit is not None
+    assert caught.value.limit.seconds > 86_000
+
+
+def noRelay(peer: PunchdPeer, other: str) -> bool:
+    link = peer.describe()["links"][other]
+    return link["path"] is None and "may have 2000000 bytes relayed" in (link["reason"] or "")
 
 
 # A server that lies.

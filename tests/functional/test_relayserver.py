@@ -149,3 +149,19 @@ async def test_whenTheServerEndsNoPathEndsInOrder(families: Any, tmp_path: Path)
     await until(lambda: alice.lost is not None and bob.lost is not None)
     assert not alice.inputEnded
     assert not bob.inputEnded
+
+
+@ensureDeferred
+async def test_afterALimitTheCallerIsToldForHowLong(families: Any, tmp_path: Path) -> None:
+    family = await families(tmp_path / "s", "--relay-bytes=1M")
+    alice, bob = await family.path()
+    alice.transport.write(bytes(3_000_000))
+    await until(lambda: alice.lost is not None and bob.lost is not None)
+    session = family.bob.heard.introductions[-1]["session"]
+    await family.alice.ask(Report, session=session, strategy=None, seconds=0.1)
+    answer, _ = await family.introduce(takesrelay=True)
+    await until(lambda: len(family.bob.heard.introductions) == 2)
+    assert answer["relay"] is family.bob.heard.introductions[-1]["relay"] is None
+    assert "1000000 bytes relayed in 24 hours" in answer["relaylimit"]
+    assert 86_000 < answer["relaywait"] <= 86_401
+    assert "relays nothing: " in family.server.log

@@ -11,7 +11,15 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from punchd.errors import NoPath, Overlapping, PunchdError, Refused, UnknownPeer, Unreachable
+from punchd.errors import (
+    Limited,
+    NoPath,
+    Overlapping,
+    PunchdError,
+    Refused,
+    UnknownPeer,
+    Unreachable,
+)
 from punchd.link.path import Path as LinkPath
 from punchd.link.punched import PunchedConnection
 from punchd.net.held import HeldPort
@@ -22,6 +30,7 @@ from punchd.values.addresses import Address, makeAddress
 from punchd.values.outcomes import Way
 from punchd.values.parties import Offer
 from punchd.wire.commands import OWN, Introduce, toldArguments
+from punchd.wire.limiting import limitArguments
 from punchd.wire.preamble import Side
 from tests.unit.link.pairs import BOB, makeTicket
 from tests.unit.net.memory import HERE, Pair
@@ -73,7 +82,13 @@ class Asker:
             meeting.cancel()
         assert self.clock.getDelayedCalls() == []
 
-    def answer(self, client: int = 0, reflexive: Address = PUBLIC, session: int = 1) -> None:
+    def answer(
+        self,
+        client: int = 0,
+        reflexive: Address = PUBLIC,
+        session: int = 1,
+        limit: Limited | None = None,
+    ) -> None:
         """
         Let the server introduce us.
         """
@@ -83,6 +98,7 @@ class Asker:
                 "own": HERE,
                 "reflexive": reflexive,
                 "relay": None,
+                **limitArguments(limit),
                 **toldArguments(Offer(strategies=(("dial", 1),))),
                 **toldArguments(Offer(strategies=(("dial", 1),)), OWN),
             }
@@ -374,3 +390,50 @@ def test_aBugOfWhoTakesThePathIsNotSwallowed(asker: Asker) -> None:
     assert asker.client.usedToward[BOB.peerID] == 0
     asker.punches.stop()
     assert asker.clock.getDelayedCalls() == []
+
+
+# A relay that has reached a limit.
+
+
+def punchFails(asker: Asker, client: int, limit: Limited | None) -> None:
+    """
+    A server introduces us; nobody is there where we dial.
+    """
+    asker.answer(client, session=client + 1, limit=limit)
+    for _ in range(100):
+        asker.clock.advance(0.5)
+        if asker.errors or (
+            client + 1 < len(asker.clients) and len(asker.clients[client + 1].asked)
+        ):
+            return
+    raise AssertionError("the punch does not end")
+
+
+def test_theCallerIsToldForHowLongTheRelayWillNotHelp(asker: Asker) -> None:
+    asker.meet()
+    punchFails(asker, 0, Limited("bob may have 10 bytes", 99.0))
+    assert isinstance(asker.error, NoPath)
+    assert asker.error.limit is not None
+    assert asker.error.limit.seconds == 100
+    assert str(asker.error).endswith("no relayed path either: bob may have 10 bytes")
+
+
+@pytest.mark.parametrize(
+    ("other", "wait"), [(None, 100), (Limited("a third", 9.0), 10), (Limited("or", 999.0), 100)]
+)
+def test_anotherServersRelayMayHelp(tmp_path: Path, other: Limited | None, wait: float) -> None:
+    asker = Asker(tmp_path, 2).meet()
+    punchFails(asker, 0, Limited("bob may have 10 bytes", 99.0))
+    assert asker.errors == []
+    punchFails(asker, 1, other)
+    assert isinstance(asker.error, NoPath)
+    assert asker.error.limit is not None
+    assert asker.error.limit.seconds == wait
+
+
+def test_whoIsNotAtAnotherServerIsStillLimitedAtTheFirst(tmp_path: Path) -> None:
+    asker = Asker(tmp_path, 2).meet()
+    punchFails(asker, 0, Limited("bob may have 10 bytes", 99.0))
+    asker.refuse(UnknownPeer("no such peer"), 1)
+    assert isinstance(asker.error, NoPath)
+    assert asker.error.limit is not None

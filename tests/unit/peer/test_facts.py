@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from twisted.internet.task import Clock
 
-from punchd.errors import NoPath, Unreachable
+from punchd.errors import Limited, NoPath, Unreachable
 from punchd.link.path import Path
 from punchd.peer.facts import Facts
 from punchd.peer.meeting import Meeting
@@ -115,3 +115,13 @@ def test_theRelayHasNothingToSayOfADirectPath(facts: Facts) -> None:
     facts.session, facts.strategy = b"s" * 16, "lan"
     facts.relayNoted(b"s" * 16, "the relayed path ends")
     assert facts.toJSON(None)["reason"] is None
+
+
+def test_theLimitOfTheRelayIsNotToldTwice(facts: Facts) -> None:
+    facts.session = b"s" * 16
+    facts.relayNoted(b"s" * 16, "the relayed path ends: bob may have 10 bytes")
+    facts.failed(NoPath("bob", ()).withoutRelay(Limited("bob may have 10 bytes", 9.0)))
+    assert facts.toJSON(None)["reason"] == (
+        "no direct path to bob: nothing could be tried; no relayed path either: bob may have 10 "
+        "bytes"
+    )

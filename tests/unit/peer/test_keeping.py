@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionLost
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from punchd.errors import NoPath, PunchdError, Unreachable
-from punchd.link.flow import Limits
+from punchd.errors import Limited, NoPath, PunchdError, Unreachable
+from punchd.link.flow import SURVIVAL, Limits
 from punchd.link.paths import JOINING
 from punchd.peer.keeping import ANSWERING, IDLE, Link
-from punchd.peer.pace import DIRECT_WAITS, LOST_WAITS, MOST_FLAPS, PROVEN_AFTER, YIELDING
+from punchd.peer.pace import (
+    DIRECT_WAITS,
+    LOST_WAITS,
+    MOST_FLAPS,
+    MOST_IN_VAIN,
+    PROVEN_AFTER,
+    YIELDING,
+)
 from tests.unit.link.pairs import User
 from tests.unit.peer.kept import Peers, twoPeers
 
@@ -753,3 +762,109 @@ def test_afterStoppingThereAreNoNewLinks(peers: Peers) -> None:
     peers.flush()
     assert peers.wires == []
     assert not peers.bob.link.session.isConnected
+
+
+# A relay that has reached a limit.
+
+
+def limited(seconds: float) -> NoPath:
+    return NoPath("bob", (), "refused").withoutRelay(Limited("bob may have 10 bytes", seconds))
+
+
+def lostWithAStream(peers: Peers) -> tuple[User, User]:
+    """
+    A relayed link with a stream loses its path.
+
+    @return: what has the stream at each end.
+    """
+    users = User(), User()
+    peers.linked(isDirect=False)
+    peers.alice.link.openStream("ssh").carry(users[0])
+    peers.flush()
+    peers.bob.asks[0].agree()
+    peers.bob.asks[0].carry(users[1])
+    peers.advance(1)
+    peers.lose()
+    return users
+
+
+def failing(peers: Peers, seconds: float, error: NoPath) -> list[float]:
+    """
+    Let each dial of Alice's fail for so many seconds, and Bob's with it.
+
+    @return: when she dialled.
+    """
+    began, until = peers.clock.seconds(), peers.clock.seconds() + seconds
+    while peers.clock.seconds() < until:
+        for end in (peers.alice, peers.bob):
+            if end.isDialling():
+                peers.fail(error, end=end)
+        peers.advance(0.5, 0.5)
+    return [dial.at - began for dial in peers.alice.dials if dial.at >= began]
+
+
+def test_aLinkThatTheRelayWillNotHelpInItsLifetimeEndsItsStreams(peers: Peers) -> None:
+    users = lostWithAStream(peers)
+    failing(peers, 60, limited(SURVIVAL + 1))
+    for user in users:
+        assert user.lost is not None
+        assert user.lost.check(ConnectionLost) is not None
+        assert "no relayed one: bob may have 10 bytes" in user.lost.getErrorMessage()
+    for end in (peers.alice, peers.bob):
+        assert not end.isDialling()
+        assert "no relayed path either: bob may have 10 bytes" in end.facts["reason"]
+
+
+def test_aLimitThatIsOverInTimeIsWaitedFor(peers: Peers) -> None:
+    users = lostWithAStream(peers)
+    dials = failing(peers, 300, limited(SURVIVAL - 350))
+    assert [user.lost for user in users] == [None, None]
+    # Every 4 s would be 75 times.
+    assert 5 <= len(dials) <= 12
+    assert dials[0] == 0
+    nextDial(peers)
+    assert peers.alice.dial.wanted.relaying
+    peers.connect(isDirect=False)
+    peers.flush()
+    peers.alice.link.openStream("ssh")
+    assert peers.alice.facts["path"] == "relayed"
+    assert not isOver(peers.alice.link)
+
+
+def test_aLimitIsToldOnceInTheLog(peers: Peers) -> None:
+    lostWithAStream(peers)
+    with capturedLogs() as events:
+        failing(peers, 100, limited(SURVIVAL - 350))
+    assert [event["peer"] for event in events if "limit" in event] == ["bob", "alice"]
+
+
+def test_aDirectPathThatComesBackSavesALinkThatTheRelayWillNotHelp(peers: Peers) -> None:
+    peers.linked()
+    peers.advance(PROVEN_AFTER)
+    peers.lose()
+    for _ in range(MOST_IN_VAIN - 1):
+        nextDial(peers)
+        peers.fail(limited(SURVIVAL * 2))
+        assert not isOver(peers.alice.link)
+    nextDial(peers)
+    peers.connect()
+    peers.flush()
+    assert peers.alice.facts["path"] == "direct"
+
+
+def test_whoWaitsForALinkThatTheRelayWillNotHelpIsToldWhy(peers: Peers) -> None:
+    peers.linked().lose()
+    for _ in range(MOST_IN_VAIN):
+        peers.alice.reach()
+        peers.fail(limited(SURVIVAL * 2))
+    assert len(peers.alice.results) == 1 + MOST_IN_VAIN
+    assert all("bob may have 10 bytes" in str(error) for error in peers.alice.results[1:])
+
+
+def test_withoutAServerTheLastLimitIsForgotten(peers: Peers) -> None:
+    lostWithAStream(peers)
+    failing(peers, 20, limited(SURVIVAL / 2))
+    if not peers.alice.isDialling():
+        nextDial(peers)
+    peers.fail(Unreachable("the server does not answer"))
+    assert nextDial(peers) <= LOST_WAITS[1] + 1

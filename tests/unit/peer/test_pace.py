@@ -6,11 +6,14 @@ from random import Random
 
 import pytest
 
+from punchd.errors import Limited
 from punchd.peer.pace import (
     BROKEN_BEFORE,
     DIRECT_WAITS,
+    LIMITED_WAITS,
     LOST_WAITS,
     MOST_FLAPS,
+    MOST_IN_VAIN,
     PROVEN_AFTER,
     YIELDING,
     Pace,
@@ -108,3 +111,72 @@ def test_flapsAreForgotten(pace: Pace, forget: object) -> None:
     assert callable(forget)
     forget(pace)
     assert not pace.isFlapping
+
+
+def limited(pace: Pace, seconds: float) -> float:
+    """
+    An attempt for a lost link comes to nothing, as the relay has reached a limit.
+
+    @return: how long it waits.
+    """
+    pace.attempt(isLost=True)
+    pace.noDirect()
+    pace.limited(Limited("enough", seconds))
+    wait = pace.wait(isConnected=False, isWantedNow=False)
+    assert wait is not None
+    return wait
+
+
+def test_aRelayThatHasReachedALimitIsAskedMoreRarely(pace: Pace) -> None:
+    waits = [limited(pace, 86_400) for _ in range(20)]
+    assert LIMITED_WAITS[0] <= waits[0]
+    assert waits[-1] >= LIMITED_WAITS[1]
+
+
+def test_aLimitThatIsOverSoonIsNotWaitedForAnyLonger(pace: Pace) -> None:
+    for _ in range(20):
+        wait = limited(pace, 10)
+        assert LOST_WAITS[0] <= wait <= 10.5
+    assert wait >= 10
+
+
+def test_aLimitThatIsOverNowIsNoReasonToAskAllTheTime(pace: Pace) -> None:
+    assert [limited(pace, 0) >= LOST_WAITS[1] for _ in range(10)][-1]
+
+
+def test_aLimitIsToldOnceUntilThereIsAPath(pace: Pace) -> None:
+    limit = Limited("enough", 10)
+    told = [pace.limited(limit), pace.limited(limit), pace.limited(None), pace.limited(limit)]
+    pace.changed(True, False, 1.0)
+    told.append(pace.limited(limit))
+    assert told == [True, False, False, False, True]
+
+
+def test_aLinkIsHopelessWhenPunchesFailAndTheRelayWillNotHelpInTime(pace: Pace) -> None:
+    told = []
+    for _ in range(MOST_IN_VAIN):
+        told.append(pace.isHopeless(600))
+        limited(pace, 601)
+    told.append(pace.isHopeless(600))
+    told.append(pace.isHopeless(602))
+    assert told == [False] * MOST_IN_VAIN + [True, False]
+
+
+def test_aLinkThatHadADirectPathIsNotHopelessAtOnce(pace: Pace) -> None:
+    for isDirect, isHopeless in ((True, False), (False, True)):
+        for _ in range(MOST_IN_VAIN):
+            pace.noDirect()
+        live(pace, PROVEN_AFTER, isDirect)
+        limited(pace, 601)
+        assert pace.isHopeless(600) is isHopeless
+    pace.limited(None)
+    assert not pace.isHopeless(600)
+
+
+def test_attemptsThatDoNotPunchSayNothingOfPunches(pace: Pace) -> None:
+    for _ in range(MOST_FLAPS):
+        live(pace, PROVEN_AFTER - 0.1)
+    for _ in range(MOST_IN_VAIN):
+        pace.noDirect()
+    pace.limited(Limited("enough", 601))
+    assert not pace.isHopeless(600)

@@ -24,7 +24,8 @@ from punchd.server.introductions import (
     Introductions,
     holdBack,
 )
-from punchd.server.relaytokens import RelayTokens
+from punchd.server.relaylimits import PATHS_PATIENCE, Accounts, Bound, RelayLimits, Tally
+from punchd.server.relaytokens import Meeting, Member, RelayTokens
 from punchd.server.sessions import Population, Session
 from punchd.values.addresses import Address
 from punchd.values.nat import Mapping, NatBehaviour
@@ -158,6 +159,42 @@ def test_eachGetsATokenForTheRelayIfBothTakeIt(callers: bool, callees: bool) -> 
     assert one[0] is two[0]
     assert one[0].session == answer["session"]
     assert (one[1], two[1]) == (Side.CALLER, Side.CALLEE)
+
+
+def test_whereTheRelayHasReachedALimitTheCallerIsToldForHowLong() -> None:
+    world = World()
+    world.introductions.relay = relay = RelayTokens(world.clock, Counter(100))
+    limits = RelayLimits(bytes=Bound(1000, None))
+    accounts = world.introductions.accounts = Accounts(world.clock, limits)
+    tally = accounts.open(
+        Meeting(b"s" * 16, (Member(peerID(2), "bob"), Member(peerID(3), "carol")))
+    )
+    assert isinstance(tally, Tally)
+    tally.moved(1000)
+    tally.close()
+    world.clock.advance(3600)
+    world.bob.offer = Offer(takesRelay=True)
+    answer = world.introduced(offer=Offer(takesRelay=True))
+    assert (answer["relay"], len(relay)) == (None, 0)
+    assert "bob may have 1000 bytes relayed in 24 hours" in answer["relaylimit"]
+    assert answer["relaywait"] == pytest.approx(23 * 3600, abs=1)
+    world.clock.advance(23 * 3600)
+    accounts.sweep()
+    again = world.introduced(reflexive=public(1, 7777), offer=Offer(takesRelay=True))
+    assert again["relaylimit"] is None
+    assert len(relay) == 2
+
+
+def test_whoTakesNoRelayIsNotToldOfItsLimits() -> None:
+    world = World()
+    world.introductions.relay = RelayTokens(world.clock, Counter(100))
+    accounts = world.introductions.accounts = Accounts(world.clock, RelayLimits(Bound(None, 1)))
+    accounts.open(Meeting(b"s" * 16, (Member(peerID(2), "bob"), Member(peerID(3), "carol"))))
+    world.bob.offer = Offer(takesRelay=True)
+    assert world.introduced(offer=Offer())["relaylimit"] is None
+    answer = world.introduced(reflexive=public(1, 7777), offer=Offer(takesRelay=True))
+    assert "1 relayed paths at a time" in answer["relaylimit"]
+    assert answer["relaywait"] <= PATHS_PATIENCE + 1
 
 
 def test_aServerWithoutARelayGivesNoToken() -> None:
