@@ -74,10 +74,22 @@ class Gate:
         refusal = "the server ends" if self._empty is not None else self._strangers.admit(address)
         if refusal is not None:
             self._complaints.say(f"{showAddress(address)}: {refusal}")
-            return None
+            turned = None if self._empty is not None else self.turnAway(address, refusal)
+            if turned is None:
+                return None
+            guest, protocol = turned
+            self._inside[guest] = False
+            return protocol
         guest, protocol = self.makeGuest(address)
         self._inside[guest] = True
         return protocol
+
+    def turnAway(self, address: Address, refusal: str) -> tuple[Guest, IProtocol] | None:
+        """
+        For subclasses: make the protocol of a connection that is not admitted, if it shall be told
+        why, and what it is to the gate. It ends itself.
+        """
+        return None
 
     def makeGuest(self, address: Address) -> tuple[Guest, IProtocol]:
         """

@@ -12,6 +12,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from punchd.errors import IncompatibleVersions, ProtocolViolation
+from punchd.net.pacing import Allowance
 from punchd.server.gate import CLOSING_PATIENCE, Gate
 from punchd.server.limits import Complaints, Strangers
 from punchd.server.relaypairs import Pair, Pairs, Stage
@@ -21,6 +22,11 @@ from punchd.wire.relaying import OPENING_LENGTH, Opening, checkBeginning, packRe
 
 #: Seconds from the accepted connection to the whole opening.
 OPENING_PATIENCE = 5.0
+
+#: Connections that are not admitted, and told so: a second and at once. A flood of them is closed
+#: without a word.
+REFUSALS_PER_SECOND = 5.0
+REFUSALS_AT_ONCE = 20.0
 
 #: TCP keep-alive: seconds of idling, between probes, and their number. A host that has vanished is
 #: noticed after two minutes.
@@ -133,6 +139,29 @@ class RelayConnection(Protocol):
         self.abort()
 
 
+class TurnedAway(RelayConnection):
+    """
+    One that is not admitted, and is told why.
+    """
+
+    def __init__(self, gate: RelayGate, address: Address, refusal: str) -> None:
+        super().__init__(gate, address)
+        self._refusal = refusal
+        self._isClosing = True
+        self._deadline = gate.now() + CLOSING_PATIENCE
+
+    def connectionMade(self) -> None:
+        self.transport.write(packRefusal(self._refusal))
+
+    def dataReceived(self, data: bytes) -> None:
+        # Not earlier: closing a connection on which something was not read resets it, and whoever
+        # is reset may not get the refusal any more.
+        self.transport.loseConnection()
+
+    def close(self, reason: str) -> None:
+        self.abort()
+
+
 class RelayGate(Gate):
     """
     The factory of the relay's connections.
@@ -148,9 +177,16 @@ class RelayGate(Gate):
     ) -> None:
         super().__init__(clock=clock, strangers=strangers, complaints=complaints)
         self.pairs = pairs
+        self._refusals = Allowance(clock, REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
 
     def makeGuest(self, address: Address) -> tuple[RelayConnection, RelayConnection]:
         connection = RelayConnection(self, address)
+        return connection, connection
+
+    def turnAway(self, address: Address, refusal: str) -> tuple[TurnedAway, TurnedAway] | None:
+        if not self._refusals.take():
+            return None
+        connection = TurnedAway(self, address, refusal)
         return connection, connection
 
     def sweep(self) -> None:

@@ -19,7 +19,8 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectionLost
 
 from punchd.server import relaycarrying
-from punchd.server.relay import OPENING_PATIENCE
+from punchd.server.gate import CLOSING_PATIENCE
+from punchd.server.relay import OPENING_PATIENCE, REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from punchd.server.relaycarrying import MOST_AT_ONCE
 from punchd.server.relaylimits import BREATH, WINDOW, Bound, RelayLimits
 from punchd.server.relaypairs import (
@@ -357,9 +358,10 @@ class TestStrangers:
         relay = relaying(mostStrangers=3)
         strangers = [await relay.dial() for _ in range(3)]
         await sleep(0.02)
-        fourth = await relay.dial()
+        fourth = await relay.dial(Opening(b"t" * 16).pack())
         await until(lambda: fourth.isOver)
         assert "have not said who they are" in relay.journal.texts[0]
+        assert "have not said who they are" in fourth.refusal
         for stranger in strangers[:2]:
             stranger.transport.loseConnection()
         await sleep(0.05)
@@ -368,6 +370,46 @@ class TestStrangers:
         late = await relay.dial()
         await sleep(0.02)
         assert late.lost is one.lost is two.lost is None
+
+
+class TestTurnedAway:
+    @ensureDeferred
+    async def test_aFloodIsClosedWithoutAWord(self, relaying: Makes) -> None:
+        relay = relaying(mostStrangers=1)
+        first = await relay.dial()
+        flood = [await relay.dial() for _ in range(int(REFUSALS_AT_ONCE) + 30)]
+        await until(lambda: sum(end.isOver for end in flood) == 30)
+        told = [end for end in flood if end.received]
+        assert len(told) == REFUSALS_AT_ONCE
+        # Who says nothing is not waited for.
+        relay.advance(CLOSING_PATIENCE)
+        await until(lambda: all(end.isOver for end in flood))
+        assert first.lost is None
+        relay.advance(1 / REFUSALS_PER_SECOND)
+        again = await relay.dial(b"PUNCHR")
+        await until(lambda: again.isOver)
+        assert "have not said who they are" in again.refusal
+
+    @ensureDeferred
+    async def test_whoIsTurnedAwayDoesNotHoldUpTheServersEnd(self, relaying: Makes) -> None:
+        relay = relaying(mostStrangers=1)
+        ends = [await relay.dial() for _ in range(2)]
+        await until(lambda: ends[1].received)
+        await relay.gate.showOut("the server ends")
+        await until(lambda: all(end.isOver for end in ends))
+
+    @ensureDeferred
+    async def test_manyPiecesOfAnOpeningAreNoMatter(self, relaying: Makes) -> None:
+        relay = relaying(mostStrangers=1)
+        await relay.dial()
+        end = await relay.dial()
+        await until(lambda: end.received)
+        for byte in Opening(b"t" * 16).pack():
+            end.transport.write(bytes([byte]))
+            await sleep(0)
+        await until(lambda: end.isOver)
+        assert "have not said who they are" in end.refusal
+        assert len(relay.tokens) == 0
 
 
 class TestMeeting:
