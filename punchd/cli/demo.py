@@ -27,6 +27,7 @@ from zope.interface import implementer
 from punchd.errors import PunchdError
 from punchd.identity.folder import StateFolder
 from punchd.interfaces import IObserver
+from punchd.peer.exposure import Exposure
 from punchd.peer.forwarding import Target
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
@@ -158,7 +159,7 @@ async def _demonstrate(reactor: Any, folder: Path, timeline: Timeline) -> None:
         timeline,
         "bob",
         join,
-        exposures={"echo": TCP4ClientEndpoint(reactor, _LOOPBACK, echo.getHost().port)},
+        exposures={"echo": Exposure(TCP4ClientEndpoint(reactor, _LOOPBACK, echo.getHost().port))},
     )
     forward = _Listening(endpoint())
     target = Target("bob", "echo")

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from punchd.errors import ProtocolViolation, PunchdError
 from punchd.link.occasion import Occasion
 from punchd.link.sequence import Pieces
+from punchd.values.addresses import Ends
 from punchd.values.peers import PeerID
 from punchd.wire.frames import FrameReader, Join, Kind, packEnd
 from punchd.wire.versions import LINK_ALPN
@@ -58,6 +59,8 @@ class Path(Protocol):
     called when it has done so, and gives the path to a session, or calls L{decline}.
 
     @ivar isDirect: whether nobody is in between.
+    @ivar ends: between which addresses it is, once that is known; of one that is not direct, where
+        the server sees both peers.
     @ivar peerID: who is at the other end.
     @ivar onJoin: called with this path and the L{Join}.
     @ivar join: what the caller has said, once it has.
@@ -72,6 +75,7 @@ class Path(Protocol):
         self, clock: IReactorTime, whenProven: Callable[[], None], isDirect: bool = True
     ) -> None:
         self.isDirect = isDirect
+        self.ends: Ends | None = None
         self.isLost = False
         self.onJoin: Callable[[Path, Join], None] = _declineAll
         self.join: Join | None = None

@@ -24,6 +24,7 @@ from punchd.identity.tls import Verdict
 from punchd.link.path import Path
 from punchd.link.secure import SecureConnection
 from punchd.link.tickets import Ticket
+from punchd.values.addresses import endsOf
 from punchd.values.outcomes import Way
 from punchd.wire.preamble import PREAMBLE_LENGTH, Preamble, Side, checkBeginning
 
@@ -94,6 +95,8 @@ class PunchedConnection(Protocol):
         _tune(handle, "TCP_NOTSENT_LOWAT", NOT_SENT)
         if self.way is not Way.RELAYED:
             _tune(handle, "TCP_USER_TIMEOUT", USER_TIMEOUT)
+        if self.path.isDirect:
+            self.path.ends = endsOf(transport)
         self.connectedAt = self._clock.seconds()
         self._deadline = self._clock.callLater(DEADLINE, self._tooLate)
         if self.ticket is not None:

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from punchd.link.sequence import Pieces
+from punchd.values.addresses import Ends
 from punchd.values.peers import PeerID
 from punchd.wire.frames import FrameReader, Kind, packPosition
 
@@ -23,11 +24,13 @@ class ISessionPath(Typing):
     What a session needs of a path; see L{punchd.link.path.Path}.
 
     @ivar isDirect: whether nobody is in between.
+    @ivar ends: between which addresses it is, if that is known.
     @ivar isLost: whether it is gone.
     @ivar reader: what has come over it.
     """
 
     isDirect: bool
+    ends: Ends | None
     isLost: bool
     peerID: PeerID
     reader: FrameReader

@@ -56,6 +56,7 @@ class SpliceEnd(Protocol):
     done the transport is closed; when this transport breaks, the other is aborted, so that a broken
     stream never looks like one that was finished.
 
+    @ivar greeting: is said here before anything that comes in there.
     @ivar whenConnected: called when this end has its transport.
     @ivar whenLost: called when this end's transport is gone.
     @ivar bytesIn: what came in here.
@@ -63,6 +64,7 @@ class SpliceEnd(Protocol):
 
     other: SpliceEnd = field(init=False, repr=False)
     transport: Any = field(default=None, init=False)
+    greeting: bytes = field(default=b"", init=False, repr=False)
     whenConnected: Callable[[], None] = field(default=_nothing, init=False)
     whenLost: Callable[[], None] = field(default=_nothing, init=False)
     bytesIn: int = field(default=0, init=False)
@@ -73,6 +75,8 @@ class SpliceEnd(Protocol):
 
     def connectionMade(self) -> None:
         other = self.other
+        if self.greeting and not other._gone:
+            self.transport.write(self.greeting)
         if other._gone:
             self.transport.abortConnection()
         elif other.transport is None:

@@ -5,10 +5,9 @@ The services of this peer, and the streams to them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from attrs import define, field
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,7 +15,9 @@ from punchd.errors import Refused
 from punchd.interfaces import IAccessPolicy
 from punchd.link.stream import Stream
 from punchd.net.splicing import spliceEnds, tuneLocal
-from punchd.values.peers import PeerID
+from punchd.peer.exposure import Exposure
+from punchd.values.addresses import Ends
+from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import GOOD_READ
 
 _log = Logger()
@@ -28,11 +29,11 @@ class Exposures:
     The services of this peer: opens a local connection for each stream that asks for one, or gives
     it to whoever takes it.
 
-    @ivar services: by name, the endpoint behind it.
+    @ivar services: by name, what is behind it.
     @ivar takers: by name, what is called with a stream, and agrees or refuses.
     """
 
-    services: dict[str, IStreamClientEndpoint]
+    services: dict[str, Exposure]
     _policy: IAccessPolicy
     takers: dict[str, Callable[[Stream], None]] = field(factory=dict, init=False)
 
@@ -59,22 +60,24 @@ class Exposures:
 
         return remove
 
-    def serve(self, stream: Stream, peerID: PeerID) -> None:
+    def serve(self, stream: Stream, peerID: PeerID, ends: Ends | None = None) -> None:
         """
         A peer has elected C{stream}; connect the service that it asks for, or refuse.
+
+        @param ends: of the path over which it was asked; C{None} if they are not known.
         """
         service = stream.service or ""
-        endpoint = self.services.get(service)
-        isExposed = endpoint is not None or service in self.takers
+        exposure = self.services.get(service)
+        isExposed = exposure is not None or service in self.takers
         if not isExposed or not self._policy.permits(peerID, service):
             reason = "is not allowed to this peer" if isExposed else "is not exposed here"
             stream.refuse(f"the service {service!r} {reason}")
             return
         try:
-            if endpoint is None:
+            if exposure is None:
                 self.takers[service](stream)
             else:
-                _connect(endpoint, service, stream)
+                _connect(exposure, service, stream, ends)
         except Exception as error:
             # Not ours, and no reason to end the path that has brought the question.
             _log.failure("the service {service} has a bug", service=service)
@@ -83,11 +86,9 @@ class Exposures:
             stream.abortConnection()
 
 
-def _connect(endpoint: IStreamClientEndpoint, service: str, stream: Stream) -> None:
+def _connect(exposure: Exposure, service: str, stream: Stream, ends: Ends | None) -> None:
     remote, local = spliceEnds()
-    factory = Factory.forProtocol(lambda: local)
-    factory.noisy = False
-    connecting = endpoint.connect(factory)
+    connecting = exposure.connect(local, ends, cast(PeerAddress, stream.getPeer()))
 
     def connected(_: object) -> None:
         if stream.isOver:

@@ -330,7 +330,9 @@ class Link:
         The other end wants a stream to one of our services.
         """
         self._stopIdling()
-        self._exposures.serve(self._watched(stream), self.peerID)
+        path = self.session.path
+        ends = None if path is None else path.ends
+        self._exposures.serve(self._watched(stream), self.peerID, ends)
 
     def pathChanged(self, session: Session) -> None:
         """

@@ -21,6 +21,7 @@ from punchd.link.path import Path
 from punchd.link.punched import PunchedConnection
 from punchd.peer.punches import Punches
 from punchd.peer.punching import Punch
+from punchd.values.addresses import Ends
 from punchd.values.outcomes import Way
 from punchd.wire.frames import Join
 from punchd.wire.preamble import Side
@@ -119,6 +120,8 @@ class Meeting:
 
     def _foundRelayed(self, path: Path) -> None:
         self.relayed = path
+        # What is beyond the relay, nobody knows but the server.
+        path.ends = Ends(self.punch.other.reflexive, self.punch.own.reflexive)
         self.punch.note("the relayed path is there")
         self.found(path, self)
 

@@ -13,13 +13,14 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from punchd.errors import ConfigurationError
 from punchd.nat.leases import Leases
 from punchd.nat.wish import NOT_ASKED, Wish
+from punchd.peer.exposure import Exposure
 from punchd.peer.leased import hasNatBefore
 from punchd.peer.master import MasterClient
 from punchd.peer.strangers import PublishedFactory
@@ -98,7 +99,7 @@ class Published:
         reactor: Any,
         leases: Leases,
         publication: Publication,
-        endpoint: IStreamClientEndpoint,
+        exposure: Exposure,
         local: int,
         note: Callable[[str], None],
     ) -> None:
@@ -113,7 +114,7 @@ class Published:
         self._leases = leases
         self._local = local
         self._note = note
-        self._factory = PublishedFactory(reactor, publication.service, endpoint)
+        self._factory = PublishedFactory(reactor, publication.service, exposure)
         self._listener: IListeningPort | None = None
         self._wish: Wish | None = None
         self._own: str | None = None
@@ -245,7 +246,7 @@ def publishedOf(
     leases: Leases,
     peerID: PeerID,
     publications: Sequence[Publication],
-    exposures: Mapping[str, IStreamClientEndpoint],
+    exposures: Mapping[str, Exposure],
     note: Callable[[str], None],
 ) -> list[Published]:
     """
@@ -255,14 +256,14 @@ def publishedOf(
     """
     published = []
     for one in publications:
-        service, endpoint = one.service, exposures.get(one.service)
-        if endpoint is None:
+        service, exposure = one.service, exposures.get(one.service)
+        if exposure is None:
             raise ConfigurationError(
                 f"--publish {service}: there is no such service; say --expose {service}=ENDPOINT, "
                 "too"
             )
         local = localPort(peerID, service)
-        published.append(Published(reactor, leases, one, endpoint, local, note))
+        published.append(Published(reactor, leases, one, exposure, local, note))
     return published
 
 

@@ -136,6 +136,14 @@ class Punch:
         return self.situation.callee if isCaller else self.situation.caller
 
     @property
+    def own(self) -> Party:
+        """
+        This side.
+        """
+        isCaller = self.ticket.side is Side.CALLER
+        return self.situation.caller if isCaller else self.situation.callee
+
+    @property
     def seconds(self) -> float:
         """
         Since the GO.
@@ -260,11 +268,10 @@ class Punch:
             result.errback(NoPath(self.ticket.who, outcomes, reason, hint, self.plan))
 
     def _whatMayBeBehindIt(self) -> str:
-        isCaller = self.ticket.side is Side.CALLER
-        own = self.situation.caller if isCaller else self.situation.callee
+        theirs = f"{self.ticket.who}'s NAT is"
         symmetric = [
             whose
-            for whose, party in (("our NAT is", own), (f"{self.ticket.who}'s NAT is", self.other))
+            for whose, party in (("our NAT is", self.own), (theirs, self.other))
             if party.offer.nat.isSymmetric
         ]
         if not symmetric:

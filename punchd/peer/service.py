@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, execute, fail, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from zope.interface import implementer
 
 from punchd.errors import ConfigurationError, PunchdError, Unreachable
@@ -44,6 +40,7 @@ from punchd.peer.conversation import Greeting
 from punchd.peer.dialling import Dialling
 from punchd.peer.experience import Experience
 from punchd.peer.exposing import Exposures
+from punchd.peer.exposure import Exposure
 from punchd.peer.forwarding import Target, describeForward
 from punchd.peer.guesses import MOST_GUESSES, Guesses
 from punchd.peer.leased import LeasedPort
@@ -88,7 +85,7 @@ class PunchdPeer(Service):
         servers: Sequence[JoinAddress],
         strategies: Mapping[str, IStrategy],
         order: Sequence[str] | None = None,
-        exposures: Mapping[str, IStreamClientEndpoint] | None = None,
+        exposures: Mapping[str, Exposure] | None = None,
         forwards: Sequence[tuple[str, IStreamServerEndpoint, Target | None]] = (),
         publications: Sequence[Publication] = (),
         isListed: bool = False,

@@ -13,7 +13,6 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
-    IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -22,6 +21,8 @@ from zope.interface import implementer
 
 from punchd.errors import PunchdError
 from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
+from punchd.peer.exposure import Exposure
+from punchd.values.addresses import endsOf
 from punchd.wire.proving import CHALLENGE_LENGTH, Challenge, mayBegin
 
 _log = Logger()
@@ -46,11 +47,11 @@ class PublishedFactory(Factory):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, service: str, endpoint: IStreamClientEndpoint) -> None:
+    def __init__(self, clock: IReactorTime, service: str, exposure: Exposure) -> None:
         self.secrets: set[bytes] = set()
         self._clock = clock
         self._service = service
-        self._endpoint = endpoint
+        self._exposure = exposure
         self._strangers: set[SpliceEnd | Visitor] = set()
 
     def buildProtocol(self, addr: IAddress | None) -> SpliceEnd | Visitor | None:
@@ -73,9 +74,7 @@ class PublishedFactory(Factory):
 
     def _connect(self, stranger: SpliceEnd, local: SpliceEnd) -> None:
         tuneLocal(stranger.transport, _READ_SIZE)
-        factory = Factory.forProtocol(lambda: local)
-        factory.noisy = False
-        connecting = self._endpoint.connect(factory)
+        connecting = self._exposure.connect(local, endsOf(stranger.transport), None)
 
         def lost() -> None:
             self._strangers.discard(stranger)

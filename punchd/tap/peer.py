@@ -15,6 +15,7 @@ from punchd.identity.folder import StateFolder
 from punchd.interfaces import IStrategy
 from punchd.link.flow import Limits
 from punchd.peer.access import parseNamed, parseRule
+from punchd.peer.exposure import Exposure, splitVersion
 from punchd.peer.forwarding import parseForward
 from punchd.peer.guesses import MOST_GUESSES
 from punchd.peer.publishing import Publication, portOf
@@ -66,7 +67,8 @@ class Options(PunchdOptions):
 
     def opt_expose(self, exposure: str) -> None:
         """
-        NAME=ENDPOINT: a service of this peer, repeatable
+        NAME=ENDPOINT: a service of this peer, repeatable; with proxy-v1: or proxy-v2: before
+        ENDPOINT, it is told by the PROXY protocol who comes
         """
         self.collect("expose", exposure)
 
@@ -104,7 +106,7 @@ class Options(PunchdOptions):
         for text in self.many["server"]:
             JoinAddress.parse(text)
         for text in self.many["expose"]:
-            parseNamed(text, "--expose")
+            splitVersion(parseNamed(text, "--expose")[1])
         for text in self.many["forward"]:
             parseForward(text)
         for text in self.many["publish"]:
@@ -172,7 +174,9 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         service, description = parseNamed(text, "--expose")
         if service in exposures:
             raise ConfigurationError(f"--expose {service} is given twice: give each its own name")
-        exposures[service] = _endpoint(clientFromString, reactor, description, "--expose")
+        version, description = splitVersion(description)
+        endpoint = _endpoint(clientFromString, reactor, description, "--expose")
+        exposures[service] = Exposure(endpoint, version)
         ports[service] = portOf(description)
     publications: dict[str, Publication] = {}
     for text in many["publish"]:

@@ -9,13 +9,38 @@ from enum import IntEnum
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
 from ipaddress import ip_address, ip_network
+from typing import Any
 
+from attrs import frozen
 from twisted.internet.address import IPv4Address, IPv6Address
 
 from punchd.errors import ConfigurationError
 
 #: Where a TCP port of a host is.
 Address = IPv4Address | IPv6Address
+
+
+@frozen
+class Ends:
+    """
+    Between which addresses a connection is.
+
+    @ivar there: the other side's; C{here}: this one's.
+    """
+
+    there: Address
+    here: Address
+
+
+def endsOf(transport: Any) -> Ends | None:
+    """
+    Those of a connection, if it is one of TCP.
+    """
+    there, here = transport.getPeer(), transport.getHost()
+    if not isinstance(there, Address) or not isinstance(here, Address):
+        return None
+    # A socket of both families tells IPv4 addresses in a form of IPv6's.
+    return Ends(makeAddress(there.host, there.port), makeAddress(here.host, here.port))
 
 
 class Scope(IntEnum):

@@ -14,9 +14,9 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols import amp
 
 from punchd import errors
-from punchd.values.addresses import Address, makeAddress, packAddress, unpackAddress
+from punchd.values.addresses import Address, Ends, makeAddress, packAddress, unpackAddress
 from punchd.values.nat import Allocation, Filtering, Mapping, Unsolicited
-from punchd.values.peers import PeerID
+from punchd.values.peers import PeerAddress, PeerID
 from punchd.values.probes import Answer
 from punchd.wire import (
     boxes,
@@ -25,6 +25,7 @@ from punchd.wire import (
     observing,
     preamble,
     proving,
+    proxying,
     relaying,
     versions,
 )
@@ -209,6 +210,16 @@ FIELDS: dict[str, tuple[Callable[..., bytes], Callable[[bytes], Any]]] = {
         for kind in ("GOODBYE", "DECLINED")
     },
 }
+
+
+@each("proxy headers", "version", "name")
+def test_proxyHeaderIsPacked(vector: dict[str, Any]) -> None:
+    there, here, name = addressOf(vector["there"]), addressOf(vector["here"]), vector["name"]
+    assert there is not None
+    assert here is not None
+    caller = None if name is None else PeerAddress(name, PeerID(bytes(range(32))))
+    version = proxying.ProxyVersion(vector["version"])
+    assert version.pack(Ends(there, here), caller) == bytesOf(vector)
 
 
 @each("frames", "kind")

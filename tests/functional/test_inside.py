@@ -15,8 +15,9 @@ import pytest_twisted
 from attrs import define, field
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, serverFromString
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -29,18 +30,20 @@ from punchd.identity.tls import ConnectionCreator, Verdict, anybody, makeContext
 from punchd.interfaces import IObserver
 from punchd.link.stream import Stream
 from punchd.peer import pace
+from punchd.peer.exposure import Exposure
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
 from punchd.server.registry.memory import MemoryRegistry
 from punchd.server.relaylimits import Bound, RelayLimits
 from punchd.server.service import PunchdServer
-from punchd.values.addresses import Address, makeAddress
+from punchd.values.addresses import Address, makeAddress, showAddress
 from punchd.values.happenings import Happening
 from punchd.values.joining import JoinAddress
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerID
 from punchd.wire.boxes import BoundedAMP
 from punchd.wire.commands import OWN, Hello, Introduction, Ping, toldArguments
+from punchd.wire.proxying import ProxyVersion
 from punchd.wire.versions import MASTER_ALPN
 from tests.functional.peers import Echo, portOf, serve
 from tests.functional.processes import PATIENCE, sleep
@@ -135,20 +138,25 @@ class Inside:
         self.stopping.append(peer.stopService)
         return peer
 
+    def exposure(self, service: IListeningPort, version: ProxyVersion | None = None) -> Exposure:
+        """
+        What leads to a service on this machine.
+        """
+        from twisted.internet import reactor
+
+        self.stopping.append(service.stopListening)
+        return Exposure(TCP4ClientEndpoint(reactor, "127.0.0.1", portOf(service)), version)
+
     async def pair(
         self, server: PunchdServer | None = None, **options: Any
     ) -> tuple[PunchdPeer, PunchdPeer]:
         """
         Alice, and Bob who exposes C{echo}, both connected to a server.
         """
-        from twisted.internet import reactor
-
         server = server or await self.server()
-        service = serve(Echo)
-        self.stopping.append(service.stopListening)
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", portOf(service))
+        echo = self.exposure(serve(Echo))
         alice = self.peer("alice", server.joinAddress, **options)
-        bob = self.peer("bob", server.joinAddress, exposures={"echo": endpoint}, **options)
+        bob = self.peer("bob", server.joinAddress, exposures={"echo": echo}, **options)
         for one, other in ((alice, bob), (bob, alice)):
             one.pins.trust(str(other.name), other.identity.peerID)
             one.startService()
@@ -307,6 +315,43 @@ async def test_aServiceThatIsNotExposedIsRefused(inside: Inside) -> None:
     stream = await opened(alice, "bob", "none")
     with pytest.raises(Refused, match="not exposed here"):
         await stream.opened
+
+
+class Doorman(Protocol):
+    """
+    A service that says whom it takes its caller for.
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"?")
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(showAddress(self.transport.getPeer()).encode() + b"\n" + data)
+
+
+@ensureDeferred
+@pytest.mark.parametrize("version", ProxyVersion)
+async def test_aServiceIsToldWhoComes(inside: Inside, version: ProxyVersion) -> None:
+    """
+    As Twisted's own wrapper for the PROXY protocol understands it.
+    """
+    from twisted.internet import reactor
+
+    alice, bob = await inside.pair()
+    endpoint = serverFromString(reactor, "haproxy:tcp:0:interface=127.0.0.1")
+    service = await endpoint.listen(Factory.forProtocol(Doorman))
+    bob._exposures.services["door"] = inside.exposure(service, version)
+    stream = await opened(alice, "bob", "door")
+    user = Collector()
+    stream.carry(user)
+    user.transport.write(b"hello")
+    await until(lambda: user.received.endswith(b"\nhello"))
+    [link] = [link for link in bob.links._byNumber.values() if link.peerID == alice.identity.peerID]
+    path: Any = link.session.path
+    assert user.received.decode() == f"?{showAddress(path.transport.getPeer())}\nhello"
+    stream.abortConnection()
 
 
 @ensureDeferred

@@ -134,6 +134,16 @@ def test_whatComesBeforeTheOtherEndIsThereIsNotLost(which: int) -> None:
 
 
 @BOTH
+def test_aGreetingIsSaidFirst(which: int) -> None:
+    spliced = Spliced(left=which == 1, right=which == 0)
+    spliced.ends[which].greeting = b"greeting "
+    spliced.transport(1 - which).write(b"hello")
+    spliced.flush()
+    spliced.connect(which)
+    assert spliced.users[which].received == b"greeting hello"
+
+
+@BOTH
 def test_whileTheOtherEndIsNotThereNothingPilesUp(which: int) -> None:
     spliced = Spliced(left=which == 0, right=which == 1)
     assert spliced.pairs[which].two.isPaused

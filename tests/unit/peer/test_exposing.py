@@ -17,6 +17,9 @@ from zope.interface import implementer
 from punchd.errors import Refused
 from punchd.peer.access import AllowList
 from punchd.peer.exposing import Exposures
+from punchd.peer.exposure import Exposure
+from punchd.values.addresses import Ends, makeAddress
+from punchd.wire.proxying import ProxyVersion
 from tests.unit.link.pairs import ALICE, User
 from tests.unit.net.memory import HERE, MemoryTransport, Pair
 from tests.unit.peer.clients import makePins
@@ -61,13 +64,16 @@ class Served:
         service: str,
         rules: tuple[str, ...] = (),
         connect: Callable[[IProtocolFactory], Any] | None = None,
+        version: ProxyVersion | None = None,
+        ends: Ends | None = None,
     ) -> None:
         self.local = Local()
         if connect is not None:
             setattr(self.local, "connect", connect)  # noqa: B010
         pins = makePins(folder, alice=ALICE.peerID)
-        exposures = Exposures({"web": self.local}, AllowList.parse(pins, list(rules)))
-        self.sides = Sides(lambda stream, service: exposures.serve(stream, ALICE.peerID))
+        policy = AllowList.parse(pins, list(rules))
+        exposures = Exposures({"web": Exposure(self.local, version)}, policy)
+        self.sides = Sides(lambda stream, service: exposures.serve(stream, ALICE.peerID, ends))
         self.user = User()
         self.errors: list[object] = []
         stream = self.sides.open(service)
@@ -99,6 +105,22 @@ def test_whatTheServiceSaysReachesTheCaller(tmp_path: Path) -> None:
     pair.flush()
     served.sides.flush()
     assert served.user.received == b"answer"
+    served.sides.end()
+
+
+ENDS = Ends(makeAddress("192.0.2.7", 4000), makeAddress("198.51.100.1", 5000))
+
+
+@pytest.mark.parametrize("version", ProxyVersion)
+def test_aServiceThatWantsToIsToldFirstWhoComes(tmp_path: Path, version: ProxyVersion) -> None:
+    served = Served(tmp_path, "web", version=version, ends=ENDS)
+    served.sides.caller.write(b"question")
+    served.sides.flush()
+    user, pair = served.local.answer(served.sides.clock)
+    served.sides.flush()
+    pair.flush()
+    caller: Any = served.sides.callee.getPeer()
+    assert user.received == version.pack(ENDS, caller) + b"question"
     served.sides.end()
 
 

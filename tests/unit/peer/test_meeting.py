@@ -15,6 +15,7 @@ from punchd.link.punched import DEADLINE, PunchedConnection
 from punchd.peer.meeting import JOINING, RELAYING, Meeting
 from punchd.peer.punches import Punches
 from punchd.peer.punching import GRACE
+from punchd.values.addresses import Ends, endsOf
 from tests.unit.net.memory import Pair
 from tests.unit.peer.punches import JOIN, Introduction, PunchOf
 
@@ -150,6 +151,18 @@ def test_theRelayedPathComesWhileThePunchRuns(meetings: Meetings) -> None:
     meetings.run().relay()
     assert meetings.caller.found == meetings.callee.found == ["relayed"]
     assert meetings.caller.results == []
+
+
+def test_bothEndsOfEachPathAreKnown(meetings: Meetings) -> None:
+    meetings.run().relay()
+    meetings.introduction.cross()
+    meetings.flush()
+    relayed, direct = meetings.callee.paths
+    situation = meetings.callee.of.punch.situation
+    # Of the relayed one, where the server has seen both; of the other, what TCP says.
+    assert relayed.ends == Ends(situation.caller.reflexive, situation.callee.reflexive)
+    assert direct.ends == endsOf(direct.transport)
+    assert direct.ends is not None
 
 
 def test_theDirectPathComesAfterIt(meetings: Meetings) -> None:

@@ -21,6 +21,7 @@ from punchd.errors import ConfigurationError, PunchdError, Refused, Unreachable
 from punchd.nat.leases import Leases
 from punchd.peer import leased
 from punchd.peer.conversation import Welcome
+from punchd.peer.exposure import Exposure
 from punchd.peer.leased import LeasedPort, hasNatBefore
 from punchd.peer.master import MasterClient
 from punchd.peer.publishing import (
@@ -151,12 +152,12 @@ class World:
         self.leases.startService()
 
     def publish(self, *publications: Publication) -> Publishing:
-        endpoint = cast(IStreamClientEndpoint, None)
+        exposure = Exposure(cast(IStreamClientEndpoint, None))
         self.service = Publishing(
             self.reactor,
             [cast(MasterClient, self.client)],
             [
-                Published(self.reactor, self.leases, one, endpoint, LOCAL, self.said.append)
+                Published(self.reactor, self.leases, one, exposure, LOCAL, self.said.append)
                 for one in publications
             ],
         )

@@ -15,8 +15,11 @@ from twisted.internet.testing import StringTransport
 from zope.interface.verify import verifyObject
 
 from punchd.errors import Unreachable
+from punchd.peer.exposure import Exposure
 from punchd.peer.strangers import MOST_CONNECTIONS, SILENCE, PublishedFactory, Visitor
+from punchd.values.addresses import Ends, makeAddress
 from punchd.wire.proving import CHALLENGE_LENGTH, Challenge
+from punchd.wire.proxying import ProxyVersion
 from tests.unit.net.memory import lost
 
 SECRET = b"s" * 32
@@ -56,20 +59,21 @@ class World:
     """
 
     clock: Clock = field(factory=Clock)
+    version: ProxyVersion | None = None
     endpoint: Endpoint = field(factory=Endpoint)
     factory: PublishedFactory = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         endpoint = cast(IStreamClientEndpoint, self.endpoint)
-        self.factory = PublishedFactory(self.clock, "web", endpoint)
+        self.factory = PublishedFactory(self.clock, "web", Exposure(endpoint, self.version))
 
-    def come(self) -> tuple[Any, Transport]:
+    def come(self, transport: Transport | None = None) -> tuple[Any, Transport]:
         """
         Somebody connects.
         """
+        transport = transport or Transport()
         end = self.factory.buildProtocol(None)
         assert end is not None
-        transport = Transport()
         end.makeConnection(transport)
         return end, transport
 
@@ -188,6 +192,18 @@ def test_whoLeavesEarlyIsForgotten() -> None:
         end.connectionLost(lost())
     assert world.clock.getDelayedCalls() == []
     assert isinstance(world.factory.buildProtocol(None), Visitor)
+
+
+@pytest.mark.parametrize("version", ProxyVersion)
+@pytest.mark.parametrize("isExpecting", [False, True])
+def test_aServiceIsToldFromWhereAStrangerComes(version: ProxyVersion, isExpecting: bool) -> None:
+    world = World(version=version)
+    if isExpecting:
+        world.factory.secrets.add(SECRET)
+    there, here = makeAddress("192.0.2.7", 4000), makeAddress("192.168.1.2", 80)
+    stranger, _ = world.come(Transport(peerAddress=there, hostAddress=here))
+    stranger.dataReceived(b"GET / HTTP/1.1\r\n")
+    assert world.serve().value() == version.pack(Ends(there, here), None) + b"GET / HTTP/1.1\r\n"
 
 
 def test_whoIsLetInIsCountedOnce() -> None:

@@ -70,6 +70,7 @@ def test_withoutXDGTheStateIsAtHome(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--name=alice", "--server=a#12"], "is no server's pin"),
         ([*NEEDED, "--expose=web"], "expected --expose NAME="),
         ([*NEEDED, "--expose=w b=tcp:1"], "cannot be a name in --expose"),
+        ([*NEEDED, "--expose=web=proxy-v3:tcp:1"], "there are proxy-v1 and proxy-v2"),
         ([*NEEDED, "--forward=2222"], "expected --forward LISTEN="),
         ([*NEEDED, "--forward=2222=bob"], "expected PEER/SERVICE"),
         ([*NEEDED, "--forward=99999=bob/ssh"], "there is no port 99999"),
@@ -181,6 +182,8 @@ def test_thePeerIsWhatTheOptionsSay(tmp_path: Path) -> None:
     ("option", "reason"),
     [
         ("--expose=web=nonsense:1", "--expose: 'nonsense:1' is no endpoint"),
+        ("--expose=web=proxy-v2:nonsense:1", "--expose: 'nonsense:1' is no endpoint"),
+        ("--expose=web=proxy-v2:", "--expose: '' is no endpoint"),
         ("--forward=nonsense:x=bob/web", "--forward: 'nonsense:x' is no endpoint"),
         ("--strategies=magic", "there is no strategy 'magic'"),
         ("--publish=web", "--publish web: there is no such service; say --expose web="),
