@@ -65,6 +65,7 @@ class Session:
 
     @ivar linkID: the link's name, the same at both ends.
     @ivar isInitiator: whether this end has made the link.
+    @ivar peer: the other end, as new streams' C{getPeer} tells; C{host}: this one.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Session:
         host: IAddress | None = None,
     ) -> None:
         """
-        @param peer: the other end, as its streams' C{getPeer} tells; C{host}: this one.
+        @param peer: without it, the other end has no name; nor has this one without C{host}.
         """
         self.clock = clock
         self.linkID = linkID

@@ -71,6 +71,8 @@ class Stream:
         self.isReady = False
         self._answer = Answer()
         self._carrier = carrier
+        # What it is called now; it may have another name when the next stream is made.
+        self._peer = carrier.peer
         # The end that opens may send at once, and receive what comes after the answer.
         self._maySend = isOpener
         self._mayReceive = not isOpener
@@ -398,7 +400,7 @@ class Stream:
         return self._gone.wait()
 
     def getPeer(self) -> IAddress:
-        return self._carrier.peer
+        return self._peer
 
     def getHost(self) -> IAddress:
         return self._carrier.host

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from punchd.errors import Refused
 from punchd.identity.pins import Pins
 from punchd.interfaces import IAccessPolicy
+from punchd.link.path import Path
 from punchd.peer.conversation import Call
 from punchd.peer.dialling import portInUse
 from punchd.peer.links import Links
@@ -61,22 +62,33 @@ class Answering:
         meeting = Meeting(
             client.clock,
             punch,
-            lambda path, meeting: self._links.joined(peer, peerID, path, meeting),
+            self._joined,
             self._punches,
             relayDialler(client, call.relay),
             client.clock.seconds(),
         )
-        met = Deferred.fromCoroutine(self._meet(meeting, peer)).addErrback(_cancelled)
+        met = Deferred.fromCoroutine(self._meet(meeting)).addErrback(_cancelled)
         self._links.answer(met)
 
-    async def _meet(self, meeting: Meeting, peer: str) -> None:
+    def _joined(self, path: Path, meeting: Meeting) -> None:
+        peerID = meeting.punch.ticket.expected
+        peer = self._pins.nameOf(peerID)
+        if peer is None:
+            # It was until now.
+            path.decline("this peer does not trust that one", isUnknown=True)
+        else:
+            self._links.joined(peer, peerID, path, meeting)
+
+    async def _meet(self, meeting: Meeting) -> None:
         client, peerID = self._client, meeting.punch.ticket.expected
         with portInUse(client, client.port, peerID) as use:
             try:
                 await meeting.run()
             finally:
                 use.path = meeting.direct
-        self._links.factsOf(peer, peerID).learn(meeting)
+        peer = self._pins.nameOf(peerID)
+        if peer is not None:
+            self._links.factsOf(peer, peerID).learn(meeting)
 
     def told(self, session: bytes, strategy: str, body: bytes, observed: Address | None) -> None:
         self._punches.told(session, strategy, body, observed)

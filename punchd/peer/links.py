@@ -105,6 +105,23 @@ class Links:
         for facts in self._facts.values():
             facts.relayNoted(session, what)
 
+    def pinsChanged(self, nameOf: Callable[[PeerID], str | None]) -> None:
+        """
+        Peers have other names than before, or none: then they are not trusted any more.
+        """
+        for link in list(self._byNumber.values()):
+            name = nameOf(link.peerID)
+            if name is None:
+                link.abort("that peer does not trust this one any more")
+            else:
+                link.session.peer = PeerAddress(name, link.peerID)
+        for peerID, facts in list(self._facts.items()):
+            name = nameOf(peerID)
+            if name is None:
+                del self._facts[peerID]
+            else:
+                facts.peer = name
+
     def answer(self, meeting: Deferred[None]) -> None:
         """
         Others have asked for C{meeting}, from which a path may come; it ends with this.

@@ -189,8 +189,10 @@ class PunchdPeer(Service):
 
     def pinsChanged(self) -> None:
         """
-        Other peers are trusted than before: the servers must know.
+        Other peers are trusted than before, or under other names: the links and the servers must
+        know.
         """
+        self.links.pinsChanged(self.pins.nameOf)
         for client in self.clients:
             client.update()
 

@@ -381,6 +381,20 @@ async def test_whoIsPinnedLaterMayCallAtOnce(inside: Inside) -> None:
     await (await opened(carol, "bob", "echo")).opened
 
 
+@ensureDeferred
+async def test_whoIsPinnedUnderAnotherNameHasItInTheNextStream(inside: Inside) -> None:
+    alice, bob = await inside.pair()
+    old = await opened(alice, "bob", "echo")
+    await old.opened
+    alice.pins.trust("robert", bob.identity.peerID)
+    alice.pinsChanged()
+    new = await opened(alice, "robert", "echo")
+    await new.opened
+    assert [stream.getPeer().name for stream in (old, new)] == ["bob", "robert"]  # type: ignore[attr-defined]
+    assert list(alice.describe()["links"]) == ["robert"]
+    assert alice.describe()["links"]["robert"]["streams"] == 2
+
+
 # A relay that has reached a limit.
 
 

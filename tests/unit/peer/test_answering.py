@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from punchd.errors import Refused
+from punchd.link.punched import PunchedConnection
 from punchd.peer.access import AllowList
 from punchd.peer.answering import Answering
 from punchd.peer.conversation import Call
@@ -19,14 +20,39 @@ from punchd.peer.exposing import Exposures
 from punchd.peer.links import Links
 from punchd.peer.punching import GRACE
 from punchd.values.addresses import Address, makeAddress
+from punchd.values.outcomes import Way
 from punchd.values.parties import Offer, Party
 from punchd.values.peers import PeerAddress, PeerID
-from tests.unit.link.pairs import ALICE, BOB
-from tests.unit.net.memory import HERE
+from punchd.wire.frames import Join, Kind, unpackEnd
+from punchd.wire.preamble import Side
+from tests.unit.link.pairs import ALICE, BOB, makeTicket
+from tests.unit.net.memory import HERE, Pair
 from tests.unit.peer.clients import PUBLIC, FakeClient, Watcher, makePins, makePunches
 from tests.unit.peer.punches import Scripted, dialling
 
 STRANGER = PeerID(b"m" * 32)
+
+
+class Heard:
+    """
+    Who uses a path, and hears what ends something.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[Kind, tuple[bool, str]]] = []
+
+    def frameReceived(self, path: object, kind: Kind, number: int, payload: bytes) -> None:
+        self.frames.append((kind, unpackEnd(payload)))
+
+    def batchReceived(self, path: object) -> None:
+        """
+        That was all for now.
+        """
+
+    def pathLost(self, path: object, why: str) -> None:
+        """
+        It is gone.
+        """
 
 
 class Answerer:
@@ -41,8 +67,8 @@ class Answerer:
         installed = {one.name: one for one in strategies}
         self.punches = makePunches(self.clock, installed, self.watcher, folder)
         self.client = FakeClient(self.clock)
-        pins = makePins(folder, bob=BOB.peerID)
-        policy = AllowList.parse(pins, list(rules))
+        self.pins = makePins(folder, bob=BOB.peerID)
+        policy = AllowList.parse(self.pins, list(rules))
         self.links = Links(
             self.clock,
             Random(1),
@@ -51,7 +77,9 @@ class Answerer:
             Dialling([], self.punches),
             Exposures({}, policy),
         )
-        self.answering = Answering(self.client.asClient, pins, policy, self.punches, self.links)
+        self.answering = Answering(
+            self.client.asClient, self.pins, policy, self.punches, self.links
+        )
 
     def call(
         self, caller: PeerID = BOB.peerID, reflexive: Address = PUBLIC, session: bytes = b"s" * 16
@@ -160,6 +188,35 @@ def test_whyThereIsNoPathIsKnown(answerer: Answerer) -> None:
     facts = answerer.links.toJSON()["bob"]
     assert facts["path"] is None
     assert facts["reason"].startswith("no direct path to bob: dial")
+
+
+def test_whoIsNotTrustedAnyMoreWhenItIsOverIsForgotten(answerer: Answerer) -> None:
+    answerer.call()
+    answerer.pins.trust("bob", PeerID(b"o" * 32))
+    answerer.clock.advance(4)
+    answerer.clock.advance(GRACE)
+    assert answerer.links.toJSON() == {}
+
+
+def test_aPathOfWhoIsNotTrustedAnyMoreIsDeclined(answerer: Answerer) -> None:
+    answerer.call()
+    answerer.pins.trust("bob", PeerID(b"o" * 32))
+    # Bob is there where we dial.
+    dial = answerer.client.port.dials[0]
+    here: Any = dial.factory.buildProtocol(dial.remote)
+    ticket = makeTicket(Side.CALLER, BOB, ALICE, b"s" * 16)
+    bob = PunchedConnection(answerer.clock, Way.ACCEPTED, HERE, ticket)
+    pair = Pair(answerer.clock, here, bob)
+    dial.connecting.callback(here)
+    pair.flush()
+    heard = Heard()
+    bob.path.attach(heard)
+    bob.path.write([Join(b"l" * 16, 1, True, 0).pack()])
+    pair.flush()
+    assert heard.frames == [(Kind.DECLINED, (True, "this peer does not trust that one"))]
+    assert answerer.links.toJSON() == {}
+    answerer.clock.advance(10)
+    pair.flush()
 
 
 @pytest.mark.parametrize("isPunching", [True, False])

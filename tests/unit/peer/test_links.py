@@ -10,9 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from punchd.link.path import Path
 from punchd.peer.keeping import Link
 from punchd.peer.links import MOST_LINKS
-from punchd.values.peers import PeerID
+from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import FrameReader, Join, Kind, unpackEnd
-from tests.unit.link.wires import ALICE, Wire
+from tests.unit.link.pairs import User
+from tests.unit.link.wires import ALICE, BOB, Wire
 from tests.unit.peer.kept import Peers, twoPeers
 
 MALLORY = PeerID(b"m" * 32)
@@ -152,3 +153,52 @@ def test_stoppingEndsLinksAndWhatOthersHaveAskedFor(peers: Peers) -> None:
     late = join(peers, 2)
     ((kind, payload),) = answers(late)
     assert (kind, unpackEnd(payload)) == (Kind.DECLINED, (True, "this peer is being stopped"))
+
+
+# Pins that change.
+
+
+def test_aPeerThatIsRenamedHasItsNewNameInNewStreams(peers: Peers) -> None:
+    peers.linked()
+    link = peers.alice.link
+    old = link.openStream("ssh")
+    peers.alice.links.pinsChanged({BOB: "robert"}.get)
+    new = link.openStream("ssh")
+    assert (old.getPeer(), new.getPeer()) == (PeerAddress("bob", BOB), PeerAddress("robert", BOB))
+    assert list(peers.alice.links.toJSON()) == ["robert"]
+    peers.flush()
+    peers.bob.links.pinsChanged({ALICE: "alicia"}.get)
+    link.openStream("ssh")
+    peers.flush()
+    assert [str(stream.getPeer()).split()[0] for stream in peers.bob.asks] == [
+        "alice",
+        "alice",
+        "alicia",
+    ]
+
+
+def test_theNewNameIsThatOfTheLinkWhenItIsDialledToo(peers: Peers) -> None:
+    peers.linked()
+    peers.alice.links.pinsChanged({BOB: "robert"}.get)
+    peers.advance(20)
+    peers.lose()
+    peers.advance(1)
+    assert peers.alice.dial.wanted.peer == "robert"
+
+
+def test_theLinksOfWhoIsNotTrustedAnyMoreEnd(peers: Peers) -> None:
+    peers.linked()
+    users = User(), User()
+    peers.alice.link.openStream("ssh").carry(users[0])
+    peers.flush()
+    peers.bob.asks[0].agree()
+    peers.bob.asks[0].carry(users[1])
+    bobs = peers.bob.links.to("alice", ALICE)
+    peers.bob.links.pinsChanged({MALLORY: "alice"}.get)
+    assert bobs.session.isOver
+    assert peers.bob.links.toJSON() == {}
+    peers.flush()
+    for user in users:
+        assert user.lost is not None
+        assert "does not trust" in user.lost.getErrorMessage()
+    assert peers.alice.facts["path"] is None
