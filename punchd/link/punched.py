@@ -40,10 +40,6 @@ KEEP_ALIVE = (60, 15, 4)
 #: relay may stop reading for longer, when it has been told to be slow.
 USER_TIMEOUT = 2000
 
-#: Bytes that may wait in the kernel, beyond what is in flight. A longer queue would only make
-#: streams wait for each other.
-NOT_SENT = 128 * 1024
-
 #: Who knows which sessions are under way at a port.
 TicketFinder = Callable[[bytes], Ticket | None]
 
@@ -92,7 +88,6 @@ class PunchedConnection(Protocol):
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
-        _tune(handle, "TCP_NOTSENT_LOWAT", NOT_SENT)
         if self.way is not Way.RELAYED:
             _tune(handle, "TCP_USER_TIMEOUT", USER_TIMEOUT)
         if self.path.isDirect:

@@ -34,7 +34,8 @@ from zope.interface import implementer
 from punchd.identity.tls import ConnectionCreator
 from punchd.link.records import PORTION, Records, addressOf, borrow, giveBack
 from punchd.net.reading import readLargely
-from punchd.net.writing import writeAtOnce
+from punchd.net.unsent import boundUnsent
+from punchd.net.writing import writeAtOnce, writeLargely
 
 
 @implementer(ITransport, IPushProducer, IConsumer, ISystemHandle)
@@ -114,12 +115,13 @@ class SecureConnection(Protocol):
             self._encrypt(b"".join(early))
             if self._producer is not None:
                 producer, isStreaming = self._producer
-                self.transport.registerProducer(producer, isStreaming)
+                self._register(producer, isStreaming)
                 if isStreaming:
                     producer.resumeProducing()
             elif self.disconnecting:
                 self._close()
             readLargely(self.transport, self.dataReceived)
+            writeLargely(self.transport)
             # Last: it may change all that was looked at here.
             if IHandshakeListener.providedBy(self._protocol):
                 self._protocol.handshakeCompleted()
@@ -281,9 +283,14 @@ class SecureConnection(Protocol):
             raise RuntimeError(f"cannot register {producer}: there is {self._producer[0]}")
         self._producer = (producer, streaming)
         if self._isReady:
-            self.transport.registerProducer(producer, streaming)
+            self._register(producer, streaming)
         elif streaming:
             producer.pauseProducing()
+
+    def _register(self, producer: Any, isStreaming: bool) -> None:
+        if isStreaming:
+            producer = boundUnsent(self.transport, producer, self._clock)
+        self.transport.registerProducer(producer, isStreaming)
 
     def unregisterProducer(self) -> None:
         """

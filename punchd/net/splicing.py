@@ -17,7 +17,7 @@ from twisted.internet.unix import Server as UNIXServer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from punchd.net.writing import writeAtOnce
+from punchd.net.writing import writeAtOnce, writeLargely
 
 
 def _nothing() -> None:
@@ -156,6 +156,7 @@ def tuneLocal(transport: object, readSize: int) -> None:
         set_(True)
     if isinstance(transport, FileDescriptor):
         transport.bufferSize = readSize
+    writeLargely(transport)
     if isinstance(transport, UNIXClient | UNIXServer):
         # Twisted sends nothing once more before it closes a direction. On a UNIX socket whose other
         # end is gone already, this fails, and what can still be read there would be lost.

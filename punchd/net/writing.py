@@ -1,5 +1,5 @@
 """
-Writing at once.
+Writing at once, and much.
 """
 
 from __future__ import annotations
@@ -7,6 +7,18 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.tcp import Connection
+
+#: Bytes that are given to the system at a time, at most.
+MOST = 1024 * 1024
+
+
+def writeLargely(transport: object) -> None:
+    """
+    Let a TCP or UNIX transport give the system at a time what it takes. By itself it gives 128 KiB,
+    and the rest in a further turn of the reactor, or in two, even where the system would take it.
+    """
+    if isinstance(transport, Connection):
+        transport.SEND_LIMIT = MOST
 
 
 def writeAtOnce(transport: Any, data: bytes | memoryview) -> None:

@@ -19,7 +19,7 @@ from punchd.errors import (
 )
 from punchd.identity.certificates import selfSigned
 from punchd.identity.tls import makeContext
-from punchd.link.punched import DEADLINE, NOT_SENT, USER_TIMEOUT, PunchedConnection
+from punchd.link.punched import DEADLINE, USER_TIMEOUT, PunchedConnection
 from punchd.link.tickets import Ticket
 from punchd.values.outcomes import Way
 from punchd.wire.preamble import PREAMBLE_LENGTH, Preamble, Side
@@ -255,7 +255,6 @@ def test_whatIsInFlightIsNotWaitedForLong() -> None:
     stranger = Stranger()
     options = {option[1]: option[2] for option in stranger.transport.options}
     assert options[socket.TCP_USER_TIMEOUT] == USER_TIMEOUT
-    assert options[socket.TCP_NOTSENT_LOWAT] == NOT_SENT
 
 
 def test_theCallerSendsItsTLSGreetingWithThePreamble() -> None:

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
 
-from punchd.net.writing import writeAtOnce
+from punchd.net.writing import MOST, writeAtOnce, writeLargely
 
 
 class Writing:
@@ -82,3 +82,19 @@ def test_otherTransportsWriteAsTheyDo() -> None:
     transport = StringTransport()
     writeAtOnce(transport, memoryview(b"as ever"))
     assert transport.value() == b"as ever"
+
+
+def test_theSystemIsGivenAllThatItTakes(writing: Writing) -> None:
+    writing.here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MOST)
+    data = bytes(300_000)
+    writeLargely(writing.transport)
+    writeAtOnce(writing.transport, data)
+    assert not writing.isWaiting()
+    assert writing.read() == data
+
+
+def test_transportsWithoutASystemStayAsTheyAre() -> None:
+    transport = StringTransport()
+    before = dict(vars(transport))
+    writeLargely(transport)
+    assert vars(transport) == before
