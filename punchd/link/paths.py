@@ -247,6 +247,14 @@ class Paths:
         if self._former is not None:
             self._former.send(pieces)
 
+    def sendLast(self, pieces: Pieces) -> None:
+        """
+        Send frames that nothing of the sequence will follow, whether the path can take more or not.
+        """
+        for sender in (self.sender, self._former):
+            if sender is not None:
+                sender.path.write(pieces)
+
     def pong(self, path: ISessionPath, number: int) -> None:
         """
         Answer a ping that came over C{path}, there.

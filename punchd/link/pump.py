@@ -181,11 +181,12 @@ class Pump:
 
     def sendLast(self, frame: bytes) -> None:
         """
-        Send a frame before anything can happen that would prevent it.
+        Send a frame before anything can happen that would prevent it. It overtakes what waits, as
+        nobody will need that any more.
         """
         if not self._isOver:
-            self._control.append(frame)
             self._flushControl()
+            self._paths.sendLast([frame])
 
     def end(self) -> None:
         """

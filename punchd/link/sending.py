@@ -10,6 +10,7 @@ from typing import Any
 from typing import Protocol as Typing
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -55,6 +56,9 @@ class ISessionPath(Typing):
 
     def abort(self) -> None:
         """End now."""
+
+    def whenLost(self) -> Deferred[None]:
+        """Fires when it is gone."""
 
 
 @implementer(IPushProducer)

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from punchd.errors import Unreachable
 
-_ROUTES = Path("/proc/net/route")
+_ROUTES = Path("/proc/self/net/route")
 
 #: From linux/route.h.
 _UP = 0x1
@@ -38,8 +38,8 @@ def defaultRoute(routes: str) -> str | None:
     """
     The gateway of the best default route.
 
-    @param routes: as in C{/proc/net/route}: columns of hexadecimal numbers, addresses with their
-        bytes in the host's order.
+    @param routes: as in C{/proc/self/net/route}: columns of hexadecimal numbers, addresses with
+        their bytes in the host's order.
     """
     found: list[tuple[int, str]] = []
     for line in routes.splitlines()[1:_MOST_ROUTES]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
@@ -59,6 +60,7 @@ class SpliceEnd(Protocol):
     @ivar greeting: is said here before anything that comes in there.
     @ivar whenConnected: called when this end has its transport.
     @ivar whenLost: called when this end's transport is gone.
+    @ivar splices: those that it belongs to, if anybody counts them.
     @ivar bytesIn: what came in here.
     """
 
@@ -68,12 +70,15 @@ class SpliceEnd(Protocol):
     whenConnected: Callable[[], None] = field(default=_nothing, init=False)
     whenLost: Callable[[], None] = field(default=_nothing, init=False)
     bytesIn: int = field(default=0, init=False)
+    splices: Splices | None = field(default=None, init=False, repr=False)
     _waiting: list[bytes] = field(factory=list, init=False, repr=False)
     _inputEnded: bool = field(default=False, init=False)
     _outputEnded: bool = field(default=False, init=False)
     _gone: bool = field(default=False, init=False)
 
     def connectionMade(self) -> None:
+        if self.splices is not None:
+            self.splices.began(self)
         other = self.other
         if self.greeting and not other._gone:
             self.transport.write(self.greeting)
@@ -134,6 +139,8 @@ class SpliceEnd(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
         self.whenLost()
+        if self.splices is not None:
+            self.splices.ended(self)
         finished = self._inputEnded and self._outputEnded
         other = self.other
         if other.transport is None or other._gone:
@@ -171,3 +178,50 @@ def spliceEnds() -> tuple[SpliceEnd, SpliceEnd]:
     one, two = SpliceEnd(), SpliceEnd()
     one.other, two.other = two, one
     return one, two
+
+
+@define(eq=False)
+class Splices:
+    """
+    The splices of somebody who wants to know when the last one is over, with every byte delivered.
+    """
+
+    _ends: set[SpliceEnd] = field(factory=set, init=False)
+    _waiting: list[Deferred[None]] = field(factory=list, init=False)
+
+    def pair(self) -> tuple[SpliceEnd, SpliceEnd]:
+        """
+        As L{spliceEnds}.
+        """
+        one, two = spliceEnds()
+        one.splices = two.splices = self
+        return one, two
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def began(self, end: SpliceEnd) -> None:
+        """
+        C{end} has its transport.
+        """
+        self._ends.add(end)
+
+    def ended(self, end: SpliceEnd) -> None:
+        """
+        Its transport is gone.
+        """
+        self._ends.discard(end)
+        if not self._ends:
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.callback(None)
+
+    def whenNone(self) -> Deferred[None]:
+        """
+        Fires when no end has a transport.
+        """
+        if not self._ends:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting

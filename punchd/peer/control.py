@@ -16,7 +16,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -28,7 +28,7 @@ from punchd.errors import ConfigurationError, NoPath, PunchdError
 from punchd.identity.folder import StateFolder
 from punchd.identity.pins import Pins
 from punchd.net.pieces import PIECE_HEAD, PieceStream
-from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
+from punchd.net.splicing import SpliceEnd, Splices, tuneLocal
 from punchd.peer.connecting import Connecting
 from punchd.peer.forwarding import Target
 from punchd.peer.links import Links
@@ -79,6 +79,7 @@ class Answers:
     _findNat: Callable[[bool], Awaitable[dict[str, Any]]]
     _serving: Serving
     _own: PeerAddress
+    _splices: Splices = field(factory=Splices)
 
     async def status(self) -> dict[str, Any]:
         """
@@ -124,7 +125,7 @@ class Answers:
         stream = await self._stream(peer, service)
 
         def splice(transport: Any) -> SpliceEnd:
-            local, remote = spliceEnds()
+            local, remote = self._splices.pair()
             tuneLocal(transport, GOOD_READ)
             local.makeConnection(_InPieces(transport))
             stream.carry(remote)
@@ -172,7 +173,7 @@ class Answers:
 
     def _inPieces(self, stream: Any, peer: PeerAddress) -> Becomes:
         def splice(transport: Any) -> PieceStream:
-            local, remote = spliceEnds()
+            local, remote = self._splices.pair()
             tuneLocal(transport, GOOD_READ)
             pieces = PieceStream(peer, self._own)
             pieces.whenUnread = stream.loseConnection

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from punchd.errors import Refused
 from punchd.interfaces import IAccessPolicy
 from punchd.link.stream import Stream
-from punchd.net.splicing import spliceEnds, tuneLocal
+from punchd.net.splicing import Splices, tuneLocal
 from punchd.peer.exposure import Exposure
 from punchd.values.addresses import Ends
 from punchd.values.peers import PeerAddress, PeerID
@@ -35,6 +35,7 @@ class Exposures:
 
     services: dict[str, Exposure]
     _policy: IAccessPolicy
+    _splices: Splices = field(factory=Splices)
     takers: dict[str, Callable[[Stream], None]] = field(factory=dict, init=False)
 
     @property
@@ -77,7 +78,7 @@ class Exposures:
             if exposure is None:
                 self.takers[service](stream)
             else:
-                _connect(exposure, service, stream, ends)
+                self._connect(exposure, service, stream, ends)
         except Exception as error:
             # Not ours, and no reason to end the path that has brought the question.
             _log.failure("the service {service} has a bug", service=service)
@@ -85,24 +86,23 @@ class Exposures:
             # Perhaps it has agreed before.
             stream.abortConnection()
 
+    def _connect(self, exposure: Exposure, service: str, stream: Stream, ends: Ends | None) -> None:
+        remote, local = self._splices.pair()
+        connecting = exposure.connect(local, ends, cast(PeerAddress, stream.getPeer()))
 
-def _connect(exposure: Exposure, service: str, stream: Stream, ends: Ends | None) -> None:
-    remote, local = spliceEnds()
-    connecting = exposure.connect(local, ends, cast(PeerAddress, stream.getPeer()))
+        def connected(_: object) -> None:
+            if stream.isOver:
+                local.transport.abortConnection()
+                return
+            tuneLocal(local.transport, GOOD_READ)
+            stream.agree()
+            stream.carry(remote)
 
-    def connected(_: object) -> None:
-        if stream.isOver:
-            local.transport.abortConnection()
-            return
-        tuneLocal(local.transport, GOOD_READ)
-        stream.agree()
-        stream.carry(remote)
+        def failed(failure: Failure) -> None:
+            if not stream.isOver:
+                stream.refuse(
+                    f"the service {service!r} does not answer there: {failure.getErrorMessage()}"
+                )
 
-    def failed(failure: Failure) -> None:
-        if not stream.isOver:
-            stream.refuse(
-                f"the service {service!r} does not answer there: {failure.getErrorMessage()}"
-            )
-
-    connecting.addCallbacks(connected, failed)
-    stream.whenOver().addCallback(lambda _: connecting.cancel())
+        connecting.addCallbacks(connected, failed)
+        stream.whenOver().addCallback(lambda _: connecting.cancel())

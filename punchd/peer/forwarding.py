@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from punchd.errors import ConfigurationError, PunchdError
 from punchd.interfaces import IStreamOpener
 from punchd.link.stream import Stream
-from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
+from punchd.net.splicing import SpliceEnd, Splices, tuneLocal
 from punchd.values.addresses import splitHostPort
 from punchd.values.peers import checkedName
 from punchd.wire.frames import GOOD_READ
@@ -104,12 +104,18 @@ class ForwardFactory(Factory):
 
     noisy = False
 
-    def __init__(self, opener: IStreamOpener, target: Target) -> None:
+    def __init__(
+        self, opener: IStreamOpener, target: Target, splices: Splices | None = None
+    ) -> None:
+        """
+        @param splices: those that the connections are to belong to.
+        """
         self._opener = opener
         self._target = target
+        self._splices = Splices() if splices is None else splices
 
     def buildProtocol(self, addr: IAddress | None) -> SpliceEnd:
-        client, remote = spliceEnds()
+        client, remote = self._splices.pair()
         client.whenConnected = lambda: self._open(client, remote)
         return client
 

@@ -143,6 +143,15 @@ class Link:
         self._pace.reset()
         self._dial()
 
+    def drain(self, why: str) -> None:
+        """
+        No more streams; the link ends with the last of those that there are.
+        """
+        if self.session.streams:
+            self.session.close(why)
+        else:
+            self.abort(why)
+
     def abort(self, why: str) -> None:
         """
         End the link, and with it all streams.

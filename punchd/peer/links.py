@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 
 from punchd.errors import Unreachable
@@ -26,6 +26,9 @@ from punchd.wire.frames import LINK_LENGTH
 #: Links that one peer may have with us: one is what it needs; two when both sides dial at once;
 #: more when it is restarted again and again.
 MOST_LINKS = 4
+
+# Both ends show it.
+_STOPPED = "the peer is being stopped"
 
 
 @define(eq=False)
@@ -53,7 +56,7 @@ class Links:
         @raise Unreachable: after L{abort}.
         """
         if self._isStopped:
-            raise Unreachable("this peer is being stopped")
+            raise Unreachable(_STOPPED)
         link = self._present(peerID)
         return link or self._make(peer, peerID, self._entropy(LINK_LENGTH), isInitiator=True)
 
@@ -83,10 +86,10 @@ class Links:
         """
         join = path.join
         assert join is not None
-        if self._isStopped:
-            path.decline("this peer is being stopped", isUnknown=True)
-            return
         link = self._byNumber.get(join.link)
+        if link is None and self._isStopped:
+            path.decline(_STOPPED, isUnknown=True)
+            return
         if link is None and join.isNew:
             # Those without a path first, then the oldest.
             theirs = sorted(self._of(peerID), key=lambda one: one.session.isConnected)
@@ -150,15 +153,33 @@ class Links:
         link.whenOver().addCallback(lambda _: self._byNumber.pop(number, None))
         return link
 
-    def abort(self) -> None:
+    def drain(self) -> Deferred[Any]:
+        """
+        No more links, and no more streams on those that there are.
+
+        @return: fires when the last stream has ended, and its link.
+        """
+        self._isStopped = True
+        links = list(self._byNumber.values())
+        ending = DeferredList([link.whenOver() for link in links])
+        for link in links:
+            link.drain(_STOPPED)
+        return ending
+
+    def abort(self) -> Deferred[Any]:
         """
         End all of them, and with them all streams. There will be no more.
+
+        @return: fires when the other ends have heard of it, or are not there.
         """
         self._isStopped = True
         for meeting in list(self._answering):
             meeting.cancel()
-        for link in list(self._byNumber.values()):
-            link.abort("this peer is being stopped")
+        links = list(self._byNumber.values())
+        paths = [link.session.path for link in links if link.session.path is not None]
+        for link in links:
+            link.abort(_STOPPED)
+        return DeferredList([path.whenLost() for path in paths])
 
     def toJSON(self) -> dict[str, Any]:
         """

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from punchd.errors import ConfigurationError
 from punchd.nat.leases import Leases
 from punchd.nat.wish import NOT_ASKED, Wish
+from punchd.net.splicing import Splices
 from punchd.peer.exposure import Exposure
 from punchd.peer.leased import hasNatBefore
 from punchd.peer.master import MasterClient
@@ -102,9 +103,11 @@ class Published:
         exposure: Exposure,
         local: int,
         note: Callable[[str], None],
+        splices: Splices | None = None,
     ) -> None:
         """
         @param local: the local port behind a NAT, if it is free.
+        @param splices: those that the strangers' connections are to belong to.
         """
         self.publication = publication
         self.address: Address | None = None
@@ -114,7 +117,7 @@ class Published:
         self._leases = leases
         self._local = local
         self._note = note
-        self._factory = PublishedFactory(reactor, publication.service, exposure)
+        self._factory = PublishedFactory(reactor, publication.service, exposure, splices)
         self._listener: IListeningPort | None = None
         self._wish: Wish | None = None
         self._own: str | None = None
@@ -223,6 +226,13 @@ class Published:
             ending.append(maybeDeferred(listener.stopListening))
         return ending
 
+    def close(self) -> None:
+        """
+        No more strangers. The router keeps the port for those who are there.
+        """
+        if self._listener is not None:
+            self._listener.stopListening()
+
     def stop(self) -> Deferred[Any]:
         """
         No more strangers, and an end to those who are there.
@@ -248,6 +258,7 @@ def publishedOf(
     publications: Sequence[Publication],
     exposures: Mapping[str, Exposure],
     note: Callable[[str], None],
+    splices: Splices | None = None,
 ) -> list[Published]:
     """
     What a peer publishes of its exposures.
@@ -263,7 +274,7 @@ def publishedOf(
                 "too"
             )
         local = localPort(peerID, service)
-        published.append(Published(reactor, leases, one, exposure, local, note))
+        published.append(Published(reactor, leases, one, exposure, local, note, splices))
     return published
 
 
@@ -287,6 +298,15 @@ class Publishing(Service):
         super().startService()
         if self._published:
             self._looking.start(GLANCE, now=False)
+
+    def close(self) -> None:
+        """
+        Let nobody in any more.
+        """
+        if self._looking.running:
+            self._looking.stop()
+        for one in self._published:
+            one.close()
 
     def stopService(self) -> Deferred[Any]:
         super().stopService()

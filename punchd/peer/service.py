@@ -29,6 +29,7 @@ from punchd.link.flow import Limits
 from punchd.nat.gateway import findGateway
 from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
+from punchd.net.splicing import Splices
 from punchd.observers import LoggingObserver
 from punchd.peer.access import AllowList
 from punchd.peer.announcing import Announcing
@@ -54,6 +55,7 @@ from punchd.strategies.mapped import Mapped
 from punchd.strategies.planning import GUESSING, preferred
 from punchd.values.addresses import showAddress
 from punchd.values.joining import JoinAddress
+from punchd.values.naming import UNLISTED
 from punchd.values.parties import Offer
 from punchd.values.peers import PeerAddress, checkedName
 from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
@@ -63,6 +65,9 @@ if TYPE_CHECKING:
 
 #: Seconds for which C{punchd nat} waits for what is being found out.
 NAT_PATIENCE = 8.0
+
+#: Seconds that other peers have to hear that this one ends.
+FAREWELL = 1.0
 
 
 @implementer(IStreamOpener, IStreamExposer)
@@ -122,6 +127,8 @@ class PunchdPeer(Service):
         self._reactor = reactor
         self._forwards = self._forwardsWaiting = tuple(forwards)
         self._listening: list[IListeningPort] = []
+        self._control: list[IListeningPort] = []
+        self._splices = Splices()
         self._policy = AllowList.parse(self.pins, list(allow))
         credentials = selfSigned(self.identity)
         names = preferred(list(strategies)) if order is None else list(order)
@@ -144,7 +151,7 @@ class PunchdPeer(Service):
             Experience.inFolder(folder, reactor, now),
             Guesses.of(reactor, guesses),
         )
-        self._exposures = Exposures(dict(exposures or {}), self._policy)
+        self._exposures = Exposures(dict(exposures or {}), self._policy, self._splices)
         arrivals = Arrivals(reactor, self.punches.find)
         pinned = makeContext(credentials, MASTER_ALPN, lean=True)
         named = pinned
@@ -176,7 +183,13 @@ class PunchdPeer(Service):
         self._leased = LeasedPort(reactor, self.clients, self._leases, arrivals, self.punches, note)
         self._usesLeases = Mapped.name in names
         published = publishedOf(
-            reactor, self._leases, self.identity.peerID, publications, exposures or {}, note
+            reactor,
+            self._leases,
+            self.identity.peerID,
+            publications,
+            exposures or {},
+            note,
+            self._splices,
         )
         self._publishing = Publishing(reactor, self.clients, published)
         self._announcing = Announcing(reactor, self.clients, name, published, isListed, note)
@@ -207,7 +220,7 @@ class PunchdPeer(Service):
         waiting, self._forwardsWaiting = self._forwardsWaiting, ()
         try:
             for text, endpoint, target in waiting:
-                factory = makeForward(self._reactor, self.opener, self.pins, target)
+                factory = makeForward(self._reactor, self.opener, self.pins, target, self._splices)
                 self._listen(endpoint.listen(factory), f"--forward {text}")
         except ConfigurationError:
             self._stopListening()
@@ -265,6 +278,7 @@ class PunchdPeer(Service):
             self.findNat,
             Serving(self._reactor, self),
             self.address,
+            self._splices,
         )
         factory = ControlFactory(self._reactor, answers)
         try:
@@ -273,11 +287,34 @@ class PunchdPeer(Service):
             raise ConfigurationError(
                 f"cannot make the control socket {path}: {error.socketError}"
             ) from None
-        self._listening.append(port)
+        self._control.append(port)
 
     def _stopListening(self) -> Deferred[Any]:
-        ports, self._listening = self._listening, []
+        ports = [*self._listening, *self._control]
+        self._listening, self._control = [], []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+
+    def drain(self) -> Deferred[Any]:
+        """
+        Begin to end: take nobody's connections any more, leave the DNS, open no streams.
+
+        @return: fires when the streams that there are have finished, every byte of them. What has
+            not by then, L{stopService} breaks.
+        """
+        if self._announcing.running:
+            self._announcing.stopService()
+        for client in self.clients:
+            client.listing = UNLISTED
+            client.update()
+        self._publishing.close()
+        ports, self._listening = self._listening, []
+        return DeferredList(
+            [
+                *(maybeDeferred(port.stopListening) for port in ports),
+                self.links.drain(),
+                self._splices.whenNone(),
+            ]
+        )
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -293,11 +330,12 @@ class PunchdPeer(Service):
         )
         await self._stopListening()
         self.opener.stop()
-        self.links.abort()
+        farewell = self.links.abort().addTimeout(FAREWELL, self._reactor, lambda *_: None)
         self.punches.stop()
         for client in self.clients:
             if client.running:
                 await client.stopService()
+        await farewell
         await returning
 
     @property

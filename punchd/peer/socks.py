@@ -22,7 +22,7 @@ from zope.interface import implementer
 from punchd.errors import NoPath, ProtocolViolation, PunchdError, Refused, UnknownPeer, Unreachable
 from punchd.identity.pins import Pins
 from punchd.interfaces import IStreamOpener
-from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
+from punchd.net.splicing import SpliceEnd, Splices, tuneLocal
 from punchd.peer.forwarding import ForwardFactory, Target
 from punchd.values.peers import NAME
 from punchd.wire.frames import GOOD_READ
@@ -72,10 +72,13 @@ class SocksConnection(Protocol):
 
     transport: Any
 
-    def __init__(self, clock: IReactorTime, opener: IStreamOpener, pins: Pins) -> None:
+    def __init__(
+        self, clock: IReactorTime, opener: IStreamOpener, pins: Pins, splices: Splices
+    ) -> None:
         self._clock = clock
         self._opener = opener
         self._pins = pins
+        self._splices = splices
         self._reader = SocksReader()
         self._deadline: IDelayedCall | None = None
         self._opening: Deferred[None] | None = None
@@ -125,7 +128,7 @@ class SocksConnection(Protocol):
             stream.abortConnection()
             raise
         self.transport.write(packReply(Reply.SUCCEEDED))
-        local, remote = spliceEnds()
+        local, remote = self._splices.pair()
         self._spliced = local
         early, self._early = self._early, b""
         local.makeConnection(self.transport)
@@ -188,21 +191,31 @@ class SocksFactory(Factory):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, opener: IStreamOpener, pins: Pins) -> None:
+    def __init__(
+        self, clock: IReactorTime, opener: IStreamOpener, pins: Pins, splices: Splices | None = None
+    ) -> None:
+        """
+        @param splices: those that the connections are to belong to.
+        """
         self._clock = clock
         self._opener = opener
         self._pins = pins
+        self._splices = Splices() if splices is None else splices
 
     def buildProtocol(self, addr: IAddress | None) -> SocksConnection:
-        return SocksConnection(self._clock, self._opener, self._pins)
+        return SocksConnection(self._clock, self._opener, self._pins, self._splices)
 
 
 def makeForward(
-    clock: IReactorTime, opener: IStreamOpener, pins: Pins, target: Target | None
+    clock: IReactorTime,
+    opener: IStreamOpener,
+    pins: Pins,
+    target: Target | None,
+    splices: Splices | None = None,
 ) -> Factory:
     """
     What listens for one C{--forward}: to C{target}, or to whatever SOCKS clients ask for.
     """
     if target is None:
-        return SocksFactory(clock, opener, pins)
-    return ForwardFactory(opener, target)
+        return SocksFactory(clock, opener, pins, splices)
+    return ForwardFactory(opener, target, splices)

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.errors import PunchdError
-from punchd.net.splicing import SpliceEnd, spliceEnds, tuneLocal
+from punchd.net.splicing import SpliceEnd, Splices, tuneLocal
 from punchd.peer.exposure import Exposure
 from punchd.values.addresses import endsOf
 from punchd.wire.proving import CHALLENGE_LENGTH, Challenge, mayBegin
@@ -47,7 +47,17 @@ class PublishedFactory(Factory):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, service: str, exposure: Exposure) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        service: str,
+        exposure: Exposure,
+        splices: Splices | None = None,
+    ) -> None:
+        """
+        @param splices: those that the connections are to belong to.
+        """
+        self._splices = Splices() if splices is None else splices
         self.secrets: set[bytes] = set()
         self._clock = clock
         self._service = service
@@ -67,7 +77,7 @@ class PublishedFactory(Factory):
         """
         A connection's end that leads to the service.
         """
-        stranger, local = spliceEnds()
+        stranger, local = self._splices.pair()
         self._strangers.add(stranger)
         stranger.whenConnected = lambda: self._connect(stranger, local)
         return stranger

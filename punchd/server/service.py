@@ -119,7 +119,7 @@ class PunchdServer(Service):
         self._log = Logger()
         self._complaints = Complaints(self._log)
         watching = observer or LoggingObserver()
-        population = Population()
+        population = self._population = Population()
         tokens = None if relayEndpoint is None else RelayTokens(clock, entropy)
         accounts = Accounts(clock, relayLimits or RelayLimits())
         self._introductions = Introductions(clock, entropy, population, watching, tokens, accounts)
@@ -221,6 +221,20 @@ class PunchdServer(Service):
         if self._sweeps.running:
             self._sweeps.stop()
         return Deferred.fromCoroutine(self._close())
+
+    @property
+    def peers(self) -> int:
+        """
+        How many are logged in.
+        """
+        return len(self._population)
+
+    @property
+    def relayed(self) -> int | None:
+        """
+        How many paths lead through the relay; C{None} without one.
+        """
+        return None if self._relay is None else len(self._relay.pairs)
 
     async def _takePorts(self) -> None:
         port = await self._take("--master", self._masterEndpoint, self._master)

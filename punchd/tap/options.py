@@ -1,20 +1,32 @@
 """
-How the commands under C{twistd} read their options: the command line, and a TOML file below it.
+How the commands under C{twistd} read their options: the command line, and a TOML file below it; and
+what they make of them.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from twisted.application.service import IService
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from punchd.errors import ConfigurationError
 from punchd.identity.folder import defaultState
+from punchd.net.inherited import PREFIX, inheritedStreams
+from punchd.tap.journal import ERROR, JournalObserver, leadsToJournal, prefixed
+from punchd.tap.program import Program, Task
+from punchd.tap.supervisor import Supervisor
 
-__all__ = ["PunchdOptions", "defaultState"]
+__all__ = ["PunchdOptions", "defaultState", "makeProgram", "serverEndpoint"]
 
 
 class PunchdOptions(usage.Options):
@@ -65,8 +77,20 @@ class PunchdOptions(usage.Options):
         """
         Say what is wrong, and leave.
         """
-        sys.stderr.write(f"{self.program}: {text}\n")
+        line = f"{self.program}: {text}\n"
+        isForJournal = leadsToJournal(sys.stderr, os.environ)
+        sys.stderr.write(prefixed(ERROR, line) if isForJournal else line)
         raise SystemExit(status)
+
+    def observer(self) -> ILogObserver | None:
+        """
+        What shall write the log, if the log goes to the journal, and nobody has said that it should
+        go elsewhere.
+        """
+        said: Mapping[str, object] = self.parent or {}
+        if said.get("logfile") or said.get("syslog"):
+            return None
+        return JournalObserver(sys.stderr) if leadsToJournal(sys.stderr, os.environ) else None
 
     def _readFile(self, path: str) -> None:
         try:
@@ -103,3 +127,45 @@ class PunchdOptions(usage.Options):
         The long names of options that take no value.
         """
         return {flag[0] for flag in getattr(self, "optFlags", [])}
+
+
+def serverEndpoint(reactor: Any, text: str, option: str) -> IStreamServerEndpoint:
+    """
+    The endpoint that C{text} describes.
+
+    @param option: in which it stands.
+    @raise ConfigurationError: when there is none such.
+    """
+    try:
+        if text.startswith(PREFIX):
+            return inheritedStreams(reactor, text)
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{option}: {error}") from None
+    except Exception as error:  # parsers of endpoint strings, other people's too, raise anything
+        raise ConfigurationError(f"{option}: {text!r} is no endpoint: {error}") from None
+    return endpoint
+
+
+def makeProgram(
+    reactor: Any, options: PunchdOptions, service: IService, task: Task, patience: float = 0.0
+) -> Program:
+    """
+    What C{twistd} is to run.
+
+    @param patience: seconds that draining may take.
+    """
+
+    def whenSignalled(hurry: Callable[[], None]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: reactor.callFromThread(hurry))
+
+    return Program(
+        reactor,
+        service,
+        task,
+        Supervisor.fromEnvironment(os.environ, os.getpid()),
+        patience=patience,
+        whenSignalled=whenSignalled,
+        observer=options.observer(),
+    )

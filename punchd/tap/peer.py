@@ -7,7 +7,10 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from twisted.internet.endpoints import clientFromString, serverFromString
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python import usage
 
 from punchd.errors import ConfigurationError, PunchdError
@@ -21,10 +24,17 @@ from punchd.peer.guesses import MOST_GUESSES
 from punchd.peer.publishing import Publication, portOf
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
-from punchd.tap.options import PunchdOptions, defaultState
+from punchd.tap.options import PunchdOptions, defaultState, makeProgram, serverEndpoint
+from punchd.tap.program import Program
 from punchd.values.joining import JoinAddress
 from punchd.values.naming import asciiLabel, checkedLabel
 from punchd.values.peers import checkedName
+
+#: Seconds that streams have to finish when the peer is stopped.
+DRAIN = 5.0
+
+#: Seconds after which a peer is taken for ready that no server has let in or turned away.
+LOGGING_IN = 10.0
 
 
 class Options(PunchdOptions):
@@ -51,6 +61,12 @@ class Options(PunchdOptions):
             None,
             f"{Limits().survival:.0f}",
             "seconds that a link and its streams live on without any path",
+        ],
+        [
+            "drain",
+            None,
+            f"{DRAIN:.0f}",
+            "seconds that streams have to finish when the peer is stopped",
         ],
         ["config", None, None, "these options as TOML; the command line wins"],
     ]
@@ -101,7 +117,8 @@ class Options(PunchdOptions):
         if not self.many["server"]:
             raise usage.UsageError("say --server HOST[:PORT][#PIN]: where the server is")
         parseGuesses(self["guesses"])
-        parseSurvival(self["survive"])
+        parseSeconds(self, "survive")
+        parseSeconds(self, "drain")
         self["state"] = self["state"] or defaultState(self.program)
         for text in self.many["server"]:
             JoinAddress.parse(text)
@@ -126,14 +143,15 @@ def parseGuesses(text: str) -> int:
     return int(text)
 
 
-def parseSurvival(text: str) -> float:
+def parseSeconds(options: Options, name: str) -> float:
     """
-    The seconds in C{--survive}.
+    The seconds in an option.
 
-    @raise ConfigurationError: when it is no such number.
+    @raise ConfigurationError: when they are no such number.
     """
+    text: str = options[name]
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
-        raise ConfigurationError(f"--survive takes seconds, such as 600, not {text!r}")
+        raise ConfigurationError(f"--{name} takes seconds, such as 600, not {text!r}")
     return float(text)
 
 
@@ -154,11 +172,12 @@ def chosenStrategies(text: str | None, loaded: dict[str, IStrategy]) -> list[str
     return list(dict.fromkeys(names))
 
 
-def _endpoint(make: Any, reactor: Any, description: str, option: str) -> Any:
+def _clientEndpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
     try:
-        return make(reactor, description)
+        endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
     except Exception as error:  # parsers of endpoint strings, other people's too, raise anything
-        raise ConfigurationError(f"{option}: {description!r} is no endpoint: {error}") from None
+        raise ConfigurationError(f"--expose: {description!r} is no endpoint: {error}") from None
+    return endpoint
 
 
 def makePeer(options: Options, reactor: Any) -> PunchdPeer:
@@ -175,8 +194,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         if service in exposures:
             raise ConfigurationError(f"--expose {service} is given twice: give each its own name")
         version, description = splitVersion(description)
-        endpoint = _endpoint(clientFromString, reactor, description, "--expose")
-        exposures[service] = Exposure(endpoint, version)
+        exposures[service] = Exposure(_clientEndpoint(reactor, description), version)
         ports[service] = portOf(description)
     publications: dict[str, Publication] = {}
     for text in many["publish"]:
@@ -189,7 +207,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
     forwards = []
     for text in many["forward"]:
         description, target = parseForward(text)
-        endpoint = _endpoint(serverFromString, reactor, description, "--forward")
+        endpoint = serverEndpoint(reactor, description, "--forward")
         listen = text if target is None else text.rpartition("=")[0]
         forwards.append((listen, endpoint, target))
     strategies = loadStrategies(strategyMakers())
@@ -207,12 +225,55 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         allow=many["allow"],
         roots=options["ca"] or "system",
         guesses=parseGuesses(options["guesses"]),
-        limits=Limits(survival=parseSurvival(options["survive"])),
+        limits=Limits(survival=parseSeconds(options, "survive")),
         takesRelay=not options["no-relay"],
     )
 
 
-def makeService(options: Options) -> PunchdPeer:
+@frozen
+class Running:
+    """
+    A peer, as those want to know it who have started it.
+    """
+
+    _peer: PunchdPeer
+
+    def isReady(self, running: float) -> bool:
+        """
+        See L{Task.isReady<punchd.tap.program.Task>}. A peer has its local ports from the beginning.
+        It is ready when a server has let it in; or none of them is there, which may last, and must
+        not hold up the machine's start.
+        """
+        peer = self._peer
+        isTried = all(client.problem is not None for client in peer.clients)
+        return peer.isReady or isTried or running >= LOGGING_IN
+
+    def line(self) -> str:
+        """
+        See L{Task.line<punchd.tap.program.Task>}.
+        """
+        facts = self._peer.describe()
+        servers = [
+            f"{one['server'].partition('#')[0]}"
+            + ("" if one["connected"] else f" ({one['problem'] or 'connecting'})")
+            for one in facts["servers"]
+        ]
+        said = "connected to" if facts["master"] == "connected" else "not connected to"
+        links = [
+            f"{peer} {one['path']} ({one['streams']} streams)"
+            for peer, one in facts["links"].items()
+            if one["path"] is not None
+        ]
+        return f"{said} {', '.join(servers)}; links: {', '.join(links) or 'none'}"
+
+    def drain(self) -> Deferred[None]:
+        """
+        See L{Task.drain<punchd.tap.program.Task>}.
+        """
+        return self._peer.drain()
+
+
+def makeService(options: Options) -> Program:
     """
     The peer, with its forwards' ports taken and its state folder to itself: what is wrong with them
     is to be said before C{twistd} goes into the background.
@@ -224,4 +285,4 @@ def makeService(options: Options) -> PunchdPeer:
         peer.listen()
     except PunchdError as error:
         options.fail(str(error), 1)
-    return peer
+    return makeProgram(reactor, options, peer, Running(peer), parseSeconds(options, "drain"))

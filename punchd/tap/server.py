@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python import usage
@@ -35,7 +35,8 @@ from punchd.server.relaylimits import (
     parseAmount,
 )
 from punchd.server.service import PunchdServer, registryFor
-from punchd.tap.options import PunchdOptions, defaultState
+from punchd.tap.options import PunchdOptions, defaultState, makeProgram, serverEndpoint
+from punchd.tap.program import Program
 
 _PROGRAM = "punchd-server"
 
@@ -108,8 +109,8 @@ class Options(PunchdOptions):
 
     def opt_dns(self, endpoint: str) -> None:
         """
-        Endpoint of the DNS service: udp:PORT[:interface=ADDRESS], udp6:…, or one for TCP.
-        Repeatable.  [default: udp:53 and tcp:53, with --zone]
+        Endpoint of the DNS service: udp:PORT[:interface=ADDRESS], udp6:…, udp:systemd:…, or one for
+        TCP. Repeatable.  [default: udp:53 and tcp:53, with --zone]
         """
         self.collect("dns", endpoint)
 
@@ -160,7 +161,37 @@ def relayLimits(options: PunchdOptions) -> RelayLimits:
     )
 
 
-def makeService(options: Options) -> PunchdServer:
+@frozen
+class Running:
+    """
+    A server, as those want to know it who have started it.
+    """
+
+    _server: PunchdServer
+
+    def isReady(self, running: float) -> bool:
+        """
+        See L{Task.isReady<punchd.tap.program.Task>}.
+        """
+        return self._server.joinAddress is not None
+
+    def line(self) -> str:
+        """
+        See L{Task.line<punchd.tap.program.Task>}.
+        """
+        server = self._server
+        paths = "" if server.relayed is None else f"; relayed paths: {server.relayed}"
+        return f"peers: {server.peers}{paths}; join address: {server.joinAddress}"
+
+    def drain(self) -> Deferred[None]:
+        """
+        See L{Task.drain<punchd.tap.program.Task>}.
+        """
+        # Links survive the server, and the relay's paths; questions are answered at once.
+        return succeed(None)
+
+
+def makeService(options: Options) -> Program:
     """
     The server, with its ports taken: what is wrong with them is to be said before C{twistd} goes
     into the background.
@@ -199,15 +230,14 @@ def makeService(options: Options) -> PunchdServer:
     if server.joinAddress is not None:
         sys.stdout.write(f"join address: {server.joinAddress}\n")
         sys.stdout.flush()
-    return server
+    return makeProgram(reactor, options, server, Running(server))
 
 
 def _endpoint(options: Options, reactor: Any, name: str, text: str) -> IStreamServerEndpoint:
     try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
-    except Exception as error:  # each endpoint plugin raises what it likes
-        options.fail(f"--{name} {text!r} is no server endpoint ({error}): try tcp:PORT", 2)
-    return endpoint
+        return serverEndpoint(reactor, text, f"--{name}")
+    except ConfigurationError as error:
+        options.fail(f"{error}; try tcp:PORT", 2)
 
 
 def _dnsEndpoint(options: Options, reactor: Any, text: str) -> IStreamServerEndpoint:

@@ -156,6 +156,7 @@ class Peer:
     state: Path
     options: list[str] = field(factory=list)
     running: list[Running] = field(factory=list)
+    environment: dict[str, str] = field(factory=dict)
 
     @property
     def identity(self) -> Identity:
@@ -181,6 +182,7 @@ class Peer:
             f"--state={self.state}",
             *self.options,
             *options,
+            environment=self.environment,
         )
         self.running.append(process)
         return process

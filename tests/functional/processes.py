@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,17 @@ class Running(ProcessProtocol):
     @ivar status: its exit status, or minus the signal that ended it.
     """
 
-    def __init__(self, *command: str, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        *command: str,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        files: Mapping[int, int] | None = None,
+    ) -> None:
+        """
+        @param environment: more than there is.
+        @param files: descriptors of ours, by their number in the process; more than the usual ones.
+        """
         from twisted.internet import reactor
 
         self.out = ""
@@ -44,9 +55,14 @@ class Running(ProcessProtocol):
         self._ending: list[Deferred[int]] = []
         path = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])
         # Output that is asked for is there when it is printed.
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        known = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._process: Any = reactor.spawnProcess(
-            self, command[0], command, environment, str(cwd) if cwd else None
+            self,
+            command[0],
+            command,
+            known,
+            str(cwd) if cwd else None,
+            childFDs={0: "w", 1: "r", 2: "r", **(files or {})},
         )
 
     def outReceived(self, data: bytes) -> None:
@@ -113,12 +129,20 @@ class Running(ProcessProtocol):
         return await self.ended()
 
 
-def runTwistd(*arguments: str, cwd: Path | None = None) -> Running:
+def runTwistd(
+    *arguments: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Running:
     """
     Run C{twistd} with these arguments.
     """
-    twistd = Path(sys.executable).with_name("twistd")
-    return Running(sys.executable, str(twistd), *arguments, cwd=cwd)
+    return Running(*twistd(), *arguments, cwd=cwd, environment=environment)
+
+
+def twistd() -> tuple[str, str]:
+    """
+    The command C{twistd}.
+    """
+    return sys.executable, str(Path(sys.executable).with_name("twistd"))
 
 
 @define
@@ -130,6 +154,7 @@ class Server:
     state: Path
     options: tuple[str, ...] = ()
     running: list[Running] = field(factory=list)
+    environment: dict[str, str] = field(factory=dict)
 
     async def start(self) -> JoinAddress:
         """
@@ -145,6 +170,7 @@ class Server:
             f"--assist={LOOPBACK}",
             f"--relay={LOOPBACK}",
             *self.options,
+            environment=self.environment,
         )
         self.running.append(process)
         await process.said("starting up")

@@ -16,9 +16,11 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from punchd.errors import ConfigurationError
+from punchd.net.inherited import PREFIX, inheritedDatagrams
 from punchd.server.limits import Complaints
 from punchd.server.naming.directory import Directory
 from punchd.server.naming.responding import Responder
@@ -75,39 +77,37 @@ class Naming:
 class DatagramEndpoint:
     """
     A UDP port for a L{NamingGate}, in the form of the endpoints for connections.
-
-    @ivar interface: the address to listen at; empty for all of IPv4, C{::} for all of both.
     """
 
-    _reactor: Any
-    port: int
-    interface: str = ""
+    _listen: Callable[[DatagramProtocol], IListeningPort]
 
     @classmethod
     def parse(cls, reactor: Any, text: str) -> DatagramEndpoint:
         """
         The endpoint that C{text} describes: C{udp:PORT} or C{udp6:PORT}, and C{:interface=ADDRESS}
-        behind it.
+        behind it; or C{udp:systemd:…} for a socket that was passed on.
 
         @raise ConfigurationError: when it is of another form.
         """
+        rest = text.removeprefix("udp:")
+        if rest.startswith(PREFIX):
+            return cls(inheritedDatagrams(reactor, rest, MOST_QUESTION))
         found = _DATAGRAMS.match(text)
         if found is None or int(found[2]) > 65535:
             raise ConfigurationError(
                 f"{text!r} is no endpoint for datagrams: try udp:PORT or "
                 "udp:PORT:interface=ADDRESS, with a backslash before each colon of the address"
             )
-        interface = (found[3] or "").replace("\\:", ":")
-        return cls(reactor, int(found[2]), interface or ("::" if found[1] else ""))
+        # Without one, all addresses of IPv4, or all of both.
+        interface = (found[3] or "").replace("\\:", ":") or ("::" if found[1] else "")
+        return cls(
+            lambda protocol: reactor.listenUDP(
+                int(found[2]), protocol, interface=interface, maxPacketSize=MOST_QUESTION
+            )
+        )
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         if not isinstance(protocolFactory, NamingGate):
             raise TypeError(f"datagrams are not for {protocolFactory!r}")
-        listening: Deferred[IListeningPort] = execute(
-            self._reactor.listenUDP,
-            self.port,
-            protocolFactory.makeDatagrams(),
-            interface=self.interface,
-            maxPacketSize=MOST_QUESTION,
-        )
+        listening: Deferred[IListeningPort] = execute(self._listen, protocolFactory.makeDatagrams())
         return listening

@@ -152,7 +152,7 @@ def test_stoppingEndsLinksAndWhatOthersHaveAskedFor(peers: Peers) -> None:
     assert told == [CancelledError]
     late = join(peers, 2)
     ((kind, payload),) = answers(late)
-    assert (kind, unpackEnd(payload)) == (Kind.DECLINED, (True, "this peer is being stopped"))
+    assert (kind, unpackEnd(payload)) == (Kind.DECLINED, (True, "the peer is being stopped"))
 
 
 # Pins that change.

@@ -112,11 +112,11 @@ def test_whatIsNoneIsRefused(text: str) -> None:
 
 def test_aPortThatIsTakenIsAFailure() -> None:
     failures: list[Any] = []
-    endpoint = DatagramEndpoint(Ports(CannotListenError("", 53, OSError())), 53)
+    endpoint = DatagramEndpoint.parse(Ports(CannotListenError("", 53, OSError())), "udp:53")
     endpoint.listen(makeGate()).addErrback(failures.append)
     assert failures[0].check(CannotListenError)
 
 
 def test_onlyTheDNSTakesDatagrams() -> None:
     with pytest.raises(TypeError):
-        DatagramEndpoint(Ports(), 53).listen(Factory())
+        DatagramEndpoint.parse(Ports(), "udp:53").listen(Factory())
