@@ -40,6 +40,7 @@ STANDS_FOR = {
     "$ALICE": 64 * "0",
     "server.toml": str(ROOT / "docs/examples/configuration/server.toml"),
     "peer.toml": str(ROOT / "docs/examples/configuration/peer.toml"),
+    "/etc/punchd/server.toml": str(ROOT / "docs/examples/systemd/server.toml"),
 }
 
 
@@ -56,6 +57,10 @@ class Told:
         return f"{self.text.relative_to(ROOT)}: {' '.join(self.words)}"
 
 
+def _plain(command: str) -> str:
+    return re.sub(r"^(\.venv|/opt/punchd)/bin/", "", command)
+
+
 def commandsIn(line: str) -> Iterator[tuple[str, ...]]:
     """
     The commands of punchd's in one line for a shell.
@@ -69,7 +74,7 @@ def commandsIn(line: str) -> Iterator[tuple[str, ...]]:
     command: list[str] = []
     for word in words:
         if set(word) <= set("&|;<>()"):
-            if command and command[0].removeprefix(".venv/bin/") in ("twistd", "punchd"):
+            if command and _plain(command[0]) in ("twistd", "punchd"):
                 yield tuple(command)
             command = []
         else:
@@ -109,7 +114,7 @@ TOLD = told()
 
 
 def programOf(one: Told) -> str:
-    return one.words[0].removeprefix(".venv/bin/")
+    return _plain(one.words[0])
 
 
 TWISTD = [one for one in TOLD if programOf(one) == "twistd"]
@@ -119,7 +124,7 @@ PUNCHD = [one for one in TOLD if programOf(one) == "punchd"]
 NAMED = {"connect", "ping", "trust"}
 
 #: Options of other programs that the manual speaks of.
-OTHERS = {"help", "nodaemon", "pidfile", "logfile"}
+OTHERS = {"help", "nodaemon", "pidfile", "logfile", "syslog"}
 
 
 def test_theTextsShowCommands() -> None:
@@ -133,6 +138,8 @@ def test_theTextsShowCommands() -> None:
 @pytest.mark.parametrize("one", TWISTD, ids=str)
 def test_twistdTakesWhatTheTextsShow(one: Told, capsys: pytest.CaptureFixture[str]) -> None:
     words = list(one.words[1:])
+    if words == ["--help"]:
+        return
     options: Any = None
     for name, module in ("punchd-server", server), ("punchd-peer", peer):
         if name in words:

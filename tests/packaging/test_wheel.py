@@ -30,6 +30,12 @@ def test_typesAreMarked(names: list[str]) -> None:
     assert "punchd/py.typed" in names
 
 
+def test_unitsAreThere(names: list[str]) -> None:
+    units = {str(each.relative_to(ROOT)) for each in (ROOT / "punchd/units").iterdir()}
+    assert len(units) > 3
+    assert units <= set(names)
+
+
 def test_nothingElseIsThere(names: list[str]) -> None:
     strangers = [
         each
