@@ -50,6 +50,7 @@ class Paths:
 
     @ivar sender: to the path that is written to.
     @ivar reading: the path that is read.
+    @ivar wasJoined: whether both ends have agreed to any path.
     """
 
     _clock: IReactorTime
@@ -63,11 +64,11 @@ class Paths:
     _unknown: Callable[[str], None]
     sender: Sender | None = field(default=None, init=False)
     reading: ISessionPath | None = field(default=None, init=False)
+    wasJoined: bool = field(default=False, init=False)
     _former: Sender | None = field(default=None, init=False)
     _received: int = field(default=0, init=False)
     _rank: Rank = field(default=(0, False), init=False)
     _generation: int = field(default=0, init=False)
-    _wasJoined: bool = field(default=False, init=False)
     _wasTried: bool = field(default=False, init=False)
     _tries: dict[ISessionPath, _Try] = field(factory=dict, init=False)
 
@@ -103,7 +104,7 @@ class Paths:
         self._generation += 1
         self._tries[path] = _Try((self._generation, self._isInitiator), done)
         path.attach(self._user)
-        isNew = self._isInitiator and not self._wasJoined
+        isNew = self._isInitiator and not self.wasJoined
         path.write([Join(self._linkID, self._generation, isNew, self.received).pack()])
         done.addTimeout(JOINING, self._clock, _notAnswered)
         if isNew and not self._wasTried:
@@ -135,7 +136,7 @@ class Paths:
             return "the link goes on over another path"
         self._checkReceived(join.received)
         self._rank = rank
-        self._wasJoined = True
+        self.wasJoined = True
         path.attach(self._user)
         if self.sender is not None and self.sender.path is self.reading:
             self._former = self.sender
@@ -203,7 +204,7 @@ class Paths:
             asked.done.errback(Refused("the link goes on over another path"))
             return
         self._rank = asked.rank
-        self._wasJoined = True
+        self.wasJoined = True
         if path is self.path:
             self._confirmed(path, joined)
             asked.done.callback(None)

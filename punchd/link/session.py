@@ -143,6 +143,13 @@ class Session:
         return self._paths.path is not None
 
     @property
+    def isShared(self) -> bool:
+        """
+        Whether the other end knows of the link.
+        """
+        return self._paths.wasJoined
+
+    @property
     def roundTrip(self) -> float | None:
         """
         Seconds, as last measured.

@@ -4,14 +4,20 @@ Bytes from one transport to another and back, with half-close and back-pressure.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.unix import Client as UNIXClient
 from twisted.internet.unix import Server as UNIXServer
@@ -20,30 +26,67 @@ from zope.interface import implementer
 
 from punchd.net.writing import writeAtOnce, writeLargely
 
+#: Seconds between looks whether a socket from which nothing is read was broken.
+LOOKING = 1.0
+
 
 def _nothing() -> None:
     pass
 
 
 @implementer(IPushProducer)
-@frozen
+@define(eq=False)
 class _Source:
     """
     A transport as the producer of the other one: it is paused and resumed, but not stopped. A
     transport that is lost tells its producer to stop before it tells its protocol; what broke here
     would end in order there.
+
+    The reactor does not look at a socket from which nothing is read, so this does: who has broken
+    its connection shall not be kept for as long as the other side takes nothing.
     """
 
     _transport: Any
+    _isPaused: bool = field(default=False, init=False)
+    _looking: IDelayedCall | None = field(default=None, init=False)
 
     def pauseProducing(self) -> None:
+        self._isPaused = True
         self._transport.pauseProducing()
+        if self._looking is None and isinstance(self._transport, FileDescriptor):
+            self._lookLater()
+
+    def _lookLater(self) -> None:
+        clock: IReactorTime = self._transport.reactor
+        self._looking = clock.callLater(LOOKING, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if not self._isPaused:
+            return
+        poller = select.poll()
+        # Errors are told without being asked for.
+        poller.register(self._transport.fileno(), 0)
+        if any(events & select.POLLERR for _, events in poller.poll(0)):
+            self._transport.abortConnection()
+        else:
+            self._lookLater()
 
     def resumeProducing(self) -> None:
+        # The timer runs on: it is paused and resumed much more often than that.
+        self._isPaused = False
         self._transport.resumeProducing()
 
     def stopProducing(self) -> None:
         pass
+
+    def rest(self) -> None:
+        """
+        Look no more: the transport is gone.
+        """
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
 
 @implementer(IHalfCloseableProtocol)
@@ -75,6 +118,7 @@ class SpliceEnd(Protocol):
     _inputEnded: bool = field(default=False, init=False)
     _outputEnded: bool = field(default=False, init=False)
     _gone: bool = field(default=False, init=False)
+    _source: _Source | None = field(default=None, init=False, repr=False)
 
     def connectionMade(self) -> None:
         if self.splices is not None:
@@ -88,8 +132,9 @@ class SpliceEnd(Protocol):
             # Nothing may pile up here while the other end is still being connected.
             self.transport.pauseProducing()
         else:
-            self.transport.registerProducer(_Source(other.transport), True)
-            other.transport.registerProducer(_Source(self.transport), True)
+            for one, two in ((self, other), (other, self)):
+                one._source = _Source(one.transport)
+                two.transport.registerProducer(one._source, True)
             other.transport.resumeProducing()
             other._flush()
         self.whenConnected()
@@ -138,6 +183,8 @@ class SpliceEnd(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
+        if self._source is not None:
+            self._source.rest()
         self.whenLost()
         if self.splices is not None:
             self.splices.ended(self)

@@ -91,15 +91,25 @@ class Links:
             path.decline(_STOPPED, isUnknown=True)
             return
         if link is None and join.isNew:
-            # Those without a path first, then the oldest.
-            theirs = sorted(self._of(peerID), key=lambda one: one.session.isConnected)
-            for one in theirs[: max(0, len(theirs) - MOST_LINKS + 1)]:
-                one.abort("there are newer links")
+            self._makeRoom(peerID)
             link = self._make(peer, peerID, join.link, isInitiator=False)
         if link is None or link.peerID != peerID:
             path.decline("there is no such link here", isUnknown=True)
         else:
             link.joined(path, join, meeting)
+
+    def _makeRoom(self, peerID: PeerID) -> None:
+        """
+        That peer has made another link.
+        """
+        for one in self._of(peerID):
+            if one.session.isShared and not one.session.isConnected:
+                # It would have dialled that one, if it still knew it.
+                one.abort("the other end has begun anew")
+        # Those without a path first, then the oldest.
+        theirs = sorted(self._of(peerID), key=lambda one: one.session.isConnected)
+        for one in theirs[: max(0, len(theirs) - MOST_LINKS + 1)]:
+            one.abort("there are newer links")
 
     def relayNoted(self, session: bytes, what: str) -> None:
         """

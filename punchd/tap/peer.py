@@ -16,7 +16,7 @@ from twisted.python import usage
 from punchd.errors import ConfigurationError, PunchdError
 from punchd.identity.folder import StateFolder
 from punchd.interfaces import IStrategy
-from punchd.link.flow import Limits
+from punchd.link.flow import BUFFERED, EARLY, STREAMS, Limits
 from punchd.peer.access import parseNamed, parseRule
 from punchd.peer.exposure import Exposure, splitVersion
 from punchd.peer.forwarding import parseForward
@@ -35,6 +35,9 @@ DRAIN = 5.0
 
 #: Seconds after which a peer is taken for ready that no server has let in or turned away.
 LOGGING_IN = 10.0
+
+#: The most that C{--streams} may be: half of what a link may hold is left for windows then.
+MOST_STREAMS = BUFFERED // (2 * EARLY)
 
 
 class Options(PunchdOptions):
@@ -67,6 +70,12 @@ class Options(PunchdOptions):
             None,
             f"{DRAIN:.0f}",
             "seconds that streams have to finish when the peer is stopped",
+        ],
+        [
+            "streams",
+            None,
+            str(STREAMS),
+            "streams that one link carries at once, each with a local connection",
         ],
         ["config", None, None, "these options as TOML; the command line wins"],
     ]
@@ -119,6 +128,7 @@ class Options(PunchdOptions):
         parseGuesses(self["guesses"])
         parseSeconds(self, "survive")
         parseSeconds(self, "drain")
+        parseStreams(self["streams"])
         self["state"] = self["state"] or defaultState(self.program)
         for text in self.many["server"]:
             JoinAddress.parse(text)
@@ -153,6 +163,17 @@ def parseSeconds(options: Options, name: str) -> float:
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
         raise ConfigurationError(f"--{name} takes seconds, such as 600, not {text!r}")
     return float(text)
+
+
+def parseStreams(text: str) -> int:
+    """
+    The number in C{--streams}.
+
+    @raise ConfigurationError: when it is none, or a link has no room for as many.
+    """
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or not 0 < int(text) <= MOST_STREAMS:
+        raise ConfigurationError(f"--streams takes a number from 1 to {MOST_STREAMS}, not {text!r}")
+    return int(text)
 
 
 def chosenStrategies(text: str | None, loaded: dict[str, IStrategy]) -> list[str] | None:
@@ -225,7 +246,9 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         allow=many["allow"],
         roots=options["ca"] or "system",
         guesses=parseGuesses(options["guesses"]),
-        limits=Limits(survival=parseSeconds(options, "survive")),
+        limits=Limits(
+            streams=parseStreams(options["streams"]), survival=parseSeconds(options, "survive")
+        ),
         takesRelay=not options["no-relay"],
     )
 

@@ -15,7 +15,12 @@ import pytest_twisted
 from attrs import define, field
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, serverFromString
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    connectProtocol,
+    serverFromString,
+)
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -31,6 +36,7 @@ from punchd.interfaces import IObserver
 from punchd.link.stream import Stream
 from punchd.peer import pace
 from punchd.peer.exposure import Exposure
+from punchd.peer.forwarding import ForwardFactory, Target
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
 from punchd.server.registry.memory import MemoryRegistry
@@ -393,6 +399,58 @@ async def test_whoIsPinnedUnderAnotherNameHasItInTheNextStream(inside: Inside) -
     assert [stream.getPeer().name for stream in (old, new)] == ["bob", "robert"]  # type: ignore[attr-defined]
     assert list(alice.describe()["links"]) == ["robert"]
     assert alice.describe()["links"]["robert"]["streams"] == 2
+
+
+# Clients that give up while the link is down.
+
+
+class Client(Protocol):
+    """
+    Who uses a forward.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+
+
+async def forwarded(inside: Inside, data: bytes) -> tuple[PunchdPeer, Client]:
+    """
+    A client of Alice's forward to Bob, whose link is down when the client says C{data}.
+    """
+    from twisted.internet import reactor
+
+    alice, _ = await inside.pair()
+    factory = ForwardFactory(alice.opener, Target("bob", "echo"))
+    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    port = await endpoint.listen(factory)
+    inside.stopping.append(port.stopListening)
+    client = Client()
+    await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", portOf(port)), client)
+    client.transport.write(b"hello")
+    await until(lambda: client.received == 5)
+    # The server first: nobody gets another path.
+    await inside.stopping.pop(0)()
+    await until(lambda: not isConnected(alice))
+    alice.links.to("bob", alice.pins.idOf("bob")).session.leavePath("the test wants it")
+    assert alice.describe()["links"]["bob"]["streams"] == 1
+    client.transport.write(data)
+    await sleep(0.2)
+    return alice, client
+
+
+@pytest.mark.parametrize("data", [b"", b"more", bytes(20_000_000)], ids=["none", "some", "a lot"])
+@ensureDeferred
+async def test_whoBreaksItsConnectionFreesAllThoughTheLinkIsDown(
+    inside: Inside, data: bytes
+) -> None:
+    alice, client = await forwarded(inside, data)
+    client.transport.abortConnection()
+    await until(lambda: alice.describe()["links"]["bob"]["streams"] == 0)
 
 
 # A relay that has reached a limit.

@@ -202,3 +202,30 @@ def test_theLinksOfWhoIsNotTrustedAnyMoreEnd(peers: Peers) -> None:
         assert user.lost is not None
         assert "does not trust" in user.lost.getErrorMessage()
     assert peers.alice.facts["path"] is None
+
+
+# A peer that begins anew.
+
+
+def test_whenAPeerMakesANewLinkThoseThatItHasLostEnd(peers: Peers) -> None:
+    user = User()
+    peers.linked()
+    peers.alice.link.openStream("ssh")
+    peers.flush()
+    peers.bob.asks[0].agree()
+    peers.bob.asks[0].carry(user)
+    old = peers.bob.link
+    peers.lose()
+    told = ended([old])
+    join(peers, 7)
+    assert [*told, *ended([old])] == [False, True]
+    assert user.lost is not None
+    assert "begun anew" in user.lost.getErrorMessage()
+
+
+def test_aLinkThatTheOtherEndHasNotHeardOfIsNotEndedByItsNewOne(peers: Peers) -> None:
+    peers.bob.reach()
+    peers.connect(by=peers.bob, silent=True).kill()
+    old = peers.bob.link
+    join(peers, 7)
+    assert not old.session.isOver

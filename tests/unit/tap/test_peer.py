@@ -272,3 +272,16 @@ def test_thePeerIsMadeToAppear(tmp_path: Path) -> None:
     for option, listed in (("--publish-address", True), ("--no-relay", False)):
         peer = makePeer(parsed(*NEEDED, f"--state={tmp_path / option}", option), Clock())
         assert peer.clients[0].listing.hasAddress is listed
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1537", "many", "", "1e3"])
+def test_streamsAreANumberThatALinkHasRoomFor(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(capsys, *NEEDED, f"--streams={text}")
+    assert "--streams takes a number from 1 to 1536" in said
+
+
+def test_aLinkCarriesAsManyStreamsAsItIsTold(tmp_path: Path) -> None:
+    peer = makePeer(parsed(*NEEDED, f"--state={tmp_path}", "--streams=7"), Clock())
+    assert peer.links._limits.streams == 7
