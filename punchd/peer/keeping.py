@@ -299,7 +299,10 @@ class Link:
         """
         We have asked for an introduction, and there is a path.
         """
-        if self.session.isOver or (self.session.isConnected and not path.isDirect):
+        present = self.session.path
+        isNoBetter = present is not None and (present.isDirect or not path.isDirect)
+        if self.session.isOver or isNoBetter:
+            # The other end may have dialled, too, and been first.
             path.leave()
             return
         self._joining.add(path)

@@ -764,6 +764,44 @@ def test_afterStoppingThereAreNoNewLinks(peers: Peers) -> None:
     assert not peers.bob.link.session.isConnected
 
 
+# Both ends dial, one after the other.
+
+
+@pytest.mark.parametrize("isRelayed", [False, True])
+@pytest.mark.parametrize("isAliceFirst", [False, True])
+def test_aSecondDirectPathMovesNothing(peers: Peers, isAliceFirst: bool, isRelayed: bool) -> None:
+    peers.linked(isDirect=False)
+    peers.advance(1)
+    peers.lose()
+    peers.advance(YIELDING + 1)
+    first, second = (peers.alice, peers.bob) if isAliceFirst else (peers.bob, peers.alice)
+    if isRelayed:
+        peers.connect(isDirect=False, by=first, ends=False)
+        peers.flush()
+    peers.connect(by=first)
+    peers.flush()
+    moves = [end.facts["moves"] for end in (peers.alice, peers.bob)]
+    present = peers.alice.link.session.path
+    assert second.isDialling()
+    wire = peers.connect(by=second)
+    peers.flush()
+    assert not wire.isOpen
+    assert peers.alice.link.session.path is present
+    assert [end.facts["moves"] for end in (peers.alice, peers.bob)] == moves
+    assert not second.isDialling()
+    peers.advance(30)
+    assert peers.alice.facts["path"] == peers.bob.facts["path"] == "direct"
+
+
+def test_aLinkThatIsRenewedMovesToTheNewDirectPath(peers: Peers) -> None:
+    peers.linked()
+    peers.alice.link.renew()
+    wire = peers.connect()
+    peers.flush()
+    assert wire.isOpen
+    assert peers.alice.facts["path"] == peers.bob.facts["path"] == "direct"
+
+
 # A relay that has reached a limit.
 
 
