@@ -24,6 +24,7 @@ from punchd.peer.guesses import MOST_GUESSES
 from punchd.peer.publishing import Publication, portOf
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
+from punchd.tap.memory import keepFreedMemory
 from punchd.tap.options import PunchdOptions, defaultState, makeProgram, serverEndpoint
 from punchd.tap.program import Program
 from punchd.values.joining import JoinAddress
@@ -303,6 +304,7 @@ def makeService(options: Options) -> Program:
     """
     from twisted.internet import reactor
 
+    keepFreedMemory()
     try:
         peer = makePeer(options, reactor)
         peer.listen()
