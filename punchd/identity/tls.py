@@ -163,6 +163,10 @@ def makeContext(
         context.set_tls13_ciphersuites(
             b"TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
         )
+    else:
+        context.set_tls13_ciphersuites(
+            b"TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
+        )
     context.use_privatekey(credentials.identity.key)
     context.use_certificate(credentials.certificate)
     for above in credentials.chain:
