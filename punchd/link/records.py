@@ -76,6 +76,8 @@ class Records:
         self.tls = tls
         self._clock = clock
         self._ssl: Any = tls._ssl
+        # pyOpenSSL has OpenSSL return after each record.
+        _lib.SSL_clear_mode(self._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
         # Whether OpenSSL's buffers have grown lately, and who will look whether they still do.
         self._hasGrown = False
         self._resting: IDelayedCall | None = None
@@ -110,15 +112,8 @@ class Records:
         @return: whether that was possible; if not, C{tls.send} tells why.
         """
         self._note(length)
-        write, ssl = _lib.SSL_write, self._ssl
-        at = 0
-        while at < length:
-            # pyOpenSSL has OpenSSL return after each record.
-            count = write(ssl, address + at, length - at)
-            if count <= 0:
-                return False
-            at += count
-        return True
+        written: int = _lib.SSL_write(self._ssl, address, length)
+        return written == length
 
     def said(self, space: Space) -> int:
         """

@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from punchd.identity.tls import ConnectionCreator
 from punchd.link.records import PORTION, Records, addressOf, borrow, giveBack
-from punchd.net.reading import readLargely
+from punchd.net.reading import MOST, readLargely
 from punchd.net.unsent import boundUnsent
 from punchd.net.writing import writeAtOnce, writeLargely
 
@@ -144,7 +144,7 @@ class SecureConnection(Protocol):
         self._isTaking = True
         while (data or self._isBehind) and not (self._isOver or self._isPaused):
             if data:
-                portion, data = data[:PORTION], data[PORTION:]
+                portion, data = data[:MOST], data[MOST:]
                 self._records.take(portion)
             if self._isReady:
                 self._isBehind = False

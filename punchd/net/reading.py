@@ -9,10 +9,13 @@ from collections.abc import Callable
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Connection
 
-#: What all connections read into, one after the other, so that nothing is allocated for a read. It
-#: has room for sixteen full TLS records, which is what the other end writes at once. What a read
-#: costs beside its bytes is most of what small reads cost; with more, others would wait longer.
-_READ = memoryview(bytearray(16 * (16384 + 22)))
+#: Bytes that are read at a time, at most: sixteen full TLS records (RFC 8446, 5.2), which is what
+#: the other end writes at once. What a read costs beside its bytes is most of what small reads
+#: cost; with more, others would wait longer.
+MOST = 16 * (16384 + 22)
+
+# What all connections read into, one after the other, so that nothing is allocated for a read.
+_READ = memoryview(bytearray(MOST))
 
 
 def readLargely(transport: object, take: Callable[[memoryview], None]) -> None:
