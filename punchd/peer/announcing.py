@@ -1,6 +1,8 @@
 """
 Getting a peer, and what it publishes, into the DNS of its servers: C{--publish-address}, and what
 C{--publish} does there.
+
+Servers without a zone are told the same: they may have other ways to pass it on (C{--on-change}).
 """
 
 from __future__ import annotations
@@ -130,8 +132,6 @@ class Announcing(Service):
         if welcome is None:
             return
         self._tell(client, welcome)
-        if welcome.zone is None:
-            return
         for one in self._published:
             self._lookAtOne(client, one, welcome)
         listing = Listing(

@@ -148,8 +148,16 @@ def test_thePersonIsToldThatThereIsNoZone(world: World) -> None:
     world.connect(zone=None)
     world.wait(5)
     assert world.heard("has no zone in the DNS") == 1
-    # Nor is anything to be proven there.
-    assert world.client.proofs == []
+    world.end()
+
+
+def test_aServerWithoutAZoneIsToldWhatIsPublishedToo(world: World) -> None:
+    world.begin()
+    world.web.address = makeAddress(HOST, 80)
+    world.connect(zone=None)
+    world.wait(5)
+    assert world.client.proofs == [80]
+    assert world.client.told == [Listing(True, (("web", 80),))]
     world.end()
 
 
