@@ -19,6 +19,8 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from zope.interface import implementer
 
 from punchd.errors import ConfigurationError, PunchdError, Unreachable
+from punchd.hooks.command import Command
+from punchd.hooks.telling import makeTeller
 from punchd.identity.certificates import selfSigned
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
@@ -51,6 +53,7 @@ from punchd.peer.publishing import Publication, Publishing, publishedOf
 from punchd.peer.punches import Punches
 from punchd.peer.serving import Serving
 from punchd.peer.socks import makeForward
+from punchd.peer.telling import Telling
 from punchd.strategies.mapped import Mapped
 from punchd.strategies.planning import GUESSING, preferred
 from punchd.values.addresses import showAddress
@@ -99,6 +102,7 @@ class PunchdPeer(Service):
         guesses: int = MOST_GUESSES,
         takesRelay: bool = True,
         limits: Limits | None = None,
+        onChange: Command | None = None,
         observer: IObserver | None = None,
         random: Random | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
@@ -118,6 +122,7 @@ class PunchdPeer(Service):
             guessed.
         @param limits: what one link may take.
         @param takesRelay: whether paths through a server's relay are taken.
+        @param onChange: what is run when this peer's address, what it publishes, or a path changes.
         @raise ConfigurationError: when something of this is not usable.
         """
         self.name = self._name = name
@@ -193,6 +198,12 @@ class PunchdPeer(Service):
         )
         self._publishing = Publishing(reactor, self.clients, published)
         self._announcing = Announcing(reactor, self.clients, name, published, isListed, note)
+        self._telling: Telling | None = None
+        if onChange is not None:
+            teller = makeTeller(reactor, onChange, folder)
+            self._telling = Telling(
+                reactor, teller, self.address, self.clients, published, self.links
+            )
 
     def _answering(self, client: MasterClient) -> Answering:
         return Answering(client, self.pins, self._policy, self.punches, self.links)
@@ -243,6 +254,8 @@ class PunchdPeer(Service):
         self._leases.startService()
         self._publishing.startService()
         self._announcing.startService()
+        if self._telling is not None:
+            self._telling.startService()
         if self._usesLeases:
             self._leased.startService()
         wanted = set()
@@ -321,12 +334,16 @@ class PunchdPeer(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        services = (
+            # Nothing has changed because this peer ends.
+            self._telling,
+            self._announcing,
+            self._publishing,
+            self._leased,
+            self._leases,
+        )
         returning = DeferredList(
-            [
-                maybeDeferred(service.stopService)
-                for service in (self._announcing, self._publishing, self._leased, self._leases)
-                if service.running
-            ]
+            [maybeDeferred(one.stopService) for one in services if one is not None and one.running]
         )
         await self._stopListening()
         self.opener.stop()

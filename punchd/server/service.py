@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
@@ -19,6 +19,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from punchd.errors import ConfigurationError
+from punchd.hooks.command import Command
+from punchd.hooks.telling import Teller, makeTeller
 from punchd.identity.certificates import Credentials, selfSigned
 from punchd.identity.folder import StateFolder
 from punchd.identity.keys import Identity
@@ -43,6 +45,7 @@ from punchd.server.relaypairs import Pairs, Room
 from punchd.server.relaypipes import Pipes
 from punchd.server.relaytokens import RelayTokens
 from punchd.server.sessions import Population
+from punchd.server.telling import Telling
 from punchd.values.addresses import Address, showAddress
 from punchd.values.joining import JoinAddress
 from punchd.wire.commands import MOST_ASSISTS, Relay
@@ -92,6 +95,7 @@ class PunchdServer(Service):
         relayEndpoint: IStreamServerEndpoint | None = None,
         relayLimits: RelayLimits | None = None,
         naming: Naming | None = None,
+        onChange: Command | None = None,
         credentials: Credentials | None = None,
         observer: IObserver | None = None,
         makeStrangers: Callable[[IReactorTime], Strangers] = Strangers,
@@ -102,6 +106,7 @@ class PunchdServer(Service):
         @param hosts: the names and addresses under which peers find the server, the best first.
         @param relayEndpoint: where the relay listens; by default, there is none.
         @param naming: where peers have names in the DNS; by default, nowhere.
+        @param onChange: what is run when something about a peer changes.
         @param credentials: by default, they are made from the key in C{folder}.
         @param observer: by default, happenings go to the log.
         @param makeStrangers: what each service lets strangers do.
@@ -120,6 +125,10 @@ class PunchdServer(Service):
         self._complaints = Complaints(self._log)
         watching = observer or LoggingObserver()
         population = self._population = Population()
+        self._teller: Teller | None = None
+        if onChange is not None:
+            self._teller = makeTeller(reactor, onChange, folder)
+            population.watchers.append(Telling(self._teller.tell))
         tokens = None if relayEndpoint is None else RelayTokens(clock, entropy)
         accounts = Accounts(clock, relayLimits or RelayLimits())
         self._introductions = Introductions(clock, entropy, population, watching, tokens, accounts)
@@ -212,6 +221,8 @@ class PunchdServer(Service):
 
     def startService(self) -> None:
         super().startService()
+        if self._teller is not None:
+            self._teller.startService()
         # Whoever wants to know asks whenListening.
         self.listen().addErrback(_nothing)
         self._sweeps.start(_SWEEP_PERIOD, now=False)
@@ -288,6 +299,8 @@ class PunchdServer(Service):
     async def _close(self) -> None:
         if self._isAsked and not self._isSettled:
             await self.whenListening().addErrback(_nothing)
+        # Nobody has gone because the server ends.
+        telling = succeed(None) if self._teller is None else self._teller.stopService()
         ports, self._ports = self._ports, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports])
         self._introductions.stop()
@@ -295,6 +308,7 @@ class PunchdServer(Service):
         await gatherResults([gate.showOut("the server ends") for gate in self._gates])
         self._pipes.close()
         await self._registry.close()
+        await telling
 
     def _settle(self, result: Failure | None) -> None:
         self._isSettled, self._failure = True, result

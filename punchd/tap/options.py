@@ -20,6 +20,7 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from punchd.errors import ConfigurationError
+from punchd.hooks.command import DEADLINE, Command
 from punchd.identity.folder import defaultState
 from punchd.net.inherited import PREFIX, inheritedStreams
 from punchd.tap.journal import ERROR, JournalObserver, leadsToJournal, prefixed
@@ -27,6 +28,13 @@ from punchd.tap.program import Program, Task
 from punchd.tap.supervisor import Supervisor
 
 __all__ = ["PunchdOptions", "defaultState", "makeProgram", "serverEndpoint"]
+
+
+#: Options of all programs that run a command when facts change.
+ON_CHANGE = [
+    ["on-change", None, None, "command to run when an address, path or published service changes"],
+    ["on-change-deadline", None, str(DEADLINE), "seconds that this command may take"],
+]
 
 
 class PunchdOptions(usage.Options):
@@ -72,6 +80,15 @@ class PunchdOptions(usage.Options):
         Note one occurrence of a repeatable option.
         """
         self.many[name].append(value)
+
+    def onChange(self) -> Command | None:
+        """
+        The command that C{--on-change} names, if it is given.
+
+        @raise ConfigurationError: when it is none.
+        """
+        text = self["on-change"]
+        return None if text is None else Command.parse(text, self["on-change-deadline"])
 
     def fail(self, text: str, status: int) -> NoReturn:
         """

@@ -25,7 +25,13 @@ from punchd.peer.publishing import Publication, portOf
 from punchd.peer.service import PunchdPeer
 from punchd.plugin import loadStrategies, strategyMakers
 from punchd.tap.memory import keepFreedMemory
-from punchd.tap.options import PunchdOptions, defaultState, makeProgram, serverEndpoint
+from punchd.tap.options import (
+    ON_CHANGE,
+    PunchdOptions,
+    defaultState,
+    makeProgram,
+    serverEndpoint,
+)
 from punchd.tap.program import Program
 from punchd.values.joining import JoinAddress
 from punchd.values.naming import asciiLabel, checkedLabel
@@ -78,6 +84,7 @@ class Options(PunchdOptions):
             str(STREAMS),
             "streams that one link carries at once, each with a local connection",
         ],
+        *ON_CHANGE,
         ["config", None, None, "these options as TOML; the command line wins"],
     ]
     optFlags: ClassVar = [
@@ -131,6 +138,7 @@ class Options(PunchdOptions):
         parseSeconds(self, "drain")
         parseStreams(self["streams"])
         self["state"] = self["state"] or defaultState(self.program)
+        self.command = self.onChange()
         for text in self.many["server"]:
             JoinAddress.parse(text)
         for text in self.many["expose"]:
@@ -251,6 +259,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
             streams=parseStreams(options["streams"]), survival=parseSeconds(options, "survive")
         ),
         takesRelay=not options["no-relay"],
+        onChange=options.command,
     )
 
 

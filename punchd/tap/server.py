@@ -35,7 +35,13 @@ from punchd.server.relaylimits import (
     parseAmount,
 )
 from punchd.server.service import PunchdServer, registryFor
-from punchd.tap.options import PunchdOptions, defaultState, makeProgram, serverEndpoint
+from punchd.tap.options import (
+    ON_CHANGE,
+    PunchdOptions,
+    defaultState,
+    makeProgram,
+    serverEndpoint,
+)
 from punchd.tap.program import Program
 
 _PROGRAM = "punchd-server"
@@ -88,6 +94,7 @@ class Options(PunchdOptions):
             "0",
             "Seconds for which the last address of a peer that has gone is named.",
         ],
+        *ON_CHANGE,
         ["registry", None, None, "memory: or sqlite:PATH.  [default: sqlite: in the state folder]"],
         ["certificate", None, None, "Certificate (PEM), instead of one that is made."],
         ["private-key", None, None, "The certificate's private key (PEM)."],
@@ -119,6 +126,7 @@ class Options(PunchdOptions):
         self.many["host"] = [checkedHost(host) for host in self.many["host"] or [socket.getfqdn()]]
         self.many["assist"] = self.many["assist"] or ["tcp:7762", "tcp:7763"]
         self.relayLimits = relayLimits(self)
+        self.command = self.onChange()
         if self["zone"]:
             self["zone"] = checkedZone(self["zone"])
             self.many["dns"] = self.many["dns"] or ["udp:53", "tcp:53"]
@@ -221,6 +229,7 @@ def makeService(options: Options) -> Program:
             relayEndpoint=relay,
             relayLimits=options.relayLimits,
             naming=naming,
+            onChange=options.command,
             registry=registryFor(registry, reactor),
             credentials=credentials,
         )

@@ -12,8 +12,9 @@ import pytest
 from twisted.protocols import amp
 
 from punchd.errors import NoPath
+from punchd.hooks.facts import Facts, Subject, variablesFor
 from punchd.peer import control
-from punchd.peer.facts import Facts
+from punchd.peer.facts import Facts as LinkFacts
 from punchd.plugin import packageOf, strategyMakers
 from punchd.testing.natlab.kinds import KINDS
 from punchd.testing.natlab.rules import ruleset
@@ -66,7 +67,7 @@ def test_everyQuestionOfTheControlSocketIsDescribed() -> None:
 def test_everyKeyOfALinkIsDescribed() -> None:
     text = (DOCS / "reference/json.rst").read_text("utf-8")
     tried = Try(Way.DIALLED, makeAddress("192.0.2.1", 1), Result.REFUSED, 0.0)
-    known = Facts("bob", PeerID(bytes(32)))
+    known = LinkFacts("bob", PeerID(bytes(32)))
     outcomes = (Outcome("lan", Result.FAILED, 0.0, (tried,)),)
     known.failed(NoPath("bob", outcomes, plan=Plan((PlannedAttempt("lan", 0.0, 1.0),))))
     facts = known.toJSON(None)
@@ -75,6 +76,14 @@ def test_everyKeyOfALinkIsDescribed() -> None:
     [try_] = attempt["tries"]
     named = set(re.findall(r"``(\w+)``", text))
     assert {*facts, *planned, *attempt, *try_} <= named
+
+
+def test_everyVariableOfACommandIsDescribed() -> None:
+    text = (DOCS / "reference/on-change.rst").read_text("utf-8")
+    rows = re.findall(r"^   \* - (``PUNCHD_.*)\n", text, re.MULTILINE)
+    described = [name for row in rows for name in re.findall(r"``(\w+)``", row)]
+    facts = Facts(Subject.PEER, "bob", PeerID(bytes(32)))
+    assert sorted(described) == sorted(variablesFor(facts, None))
 
 
 def test_everyStrategyOfPunchdIsDescribed() -> None:

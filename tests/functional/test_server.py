@@ -93,8 +93,8 @@ PROBE = makeIdentity()
 RESIDENT = makeIdentity()
 
 
-async def begin(state: Path) -> Visitors:
-    server = Server(state)
+async def begin(state: Path, *options: str) -> Visitors:
+    server = Server(state, options)
     join = await server.start()
     (port,) = re.findall(r"AssistGate starting on (\d+)", server.log)
     # It listens before its reactor runs; who answers, runs, and takes signals.

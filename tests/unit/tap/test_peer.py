@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from punchd.errors import ConfigurationError
+from punchd.hooks.command import Command
 from punchd.strategies.lan import Lan
 from punchd.strategies.simultaneous import Simultaneous
 from punchd.tap.options import defaultState
@@ -285,3 +286,14 @@ def test_streamsAreANumberThatALinkHasRoomFor(
 def test_aLinkCarriesAsManyStreamsAsItIsTold(tmp_path: Path) -> None:
     peer = makePeer(parsed(*NEEDED, f"--state={tmp_path}", "--streams=7"), Clock())
     assert peer.links._limits.streams == 7
+
+
+def test_aCommandMayBeRunOnChanges() -> None:
+    assert parsed(*NEEDED).command is None
+    options = parsed(*NEEDED, "--on-change=tell 'a b'", "--on-change-deadline=9")
+    assert options.command == Command(("tell", "a b"), 9)
+
+
+def test_whatIsNoCommandIsWrongUsage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no closing quotation" in refusal(capsys, *NEEDED, "--on-change=tell 'bob")
+    assert "--on-change takes a command" in refusal(capsys, *NEEDED, "--on-change=")

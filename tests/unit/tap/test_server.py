@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from twisted.python.usage import UsageError
 
+from punchd.hooks.command import Command
 from punchd.server.relaylimits import Bound, RelayLimits
 from punchd.tap.server import Options
 
@@ -155,3 +156,25 @@ def test_aMistakeIsNoUsageErrorForTwistd() -> None:
     with pytest.raises(SystemExit):
         parse("--nonsense")
     assert not issubclass(SystemExit, UsageError)
+
+
+def test_aCommandMayBeRunOnChanges(tmp_path: Path) -> None:
+    assert parse().command is None
+    assert parse("--on-change", "tell 'a b'").command == Command(("tell", "a b"), 30)
+    file = tmp_path / "punchd.toml"
+    file.write_text('on-change = "tell bob"\non-change-deadline = 5\n', "utf-8")
+    assert parse("--config", str(file)).command == Command(("tell", "bob"), 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--on-change", ""], "--on-change takes a command"),
+        (["--on-change", "tell 'bob"], "cannot be split into words: no closing quotation"),
+        (["--on-change", "tell", "--on-change-deadline", "0"], "takes seconds, from 1 to 3600"),
+    ],
+)
+def test_whatIsNoCommandIsWrongUsage(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
+    assert why in refused(capsys, *arguments)
