@@ -71,25 +71,22 @@ class Output:
             return self.credit.limit > self.credit.sent
         return self.isEnding and not self.hasEnded and self._producer is None
 
-    def take(self, pieces: list[bytes | memoryview]) -> int:
+    def take(self, pieces: list[bytes | memoryview], most: int = 1) -> int:
         """
-        Add a frame, and perhaps the last one, to C{pieces}.
+        Add C{most} frames, or what there is, and perhaps the last one, to C{pieces}.
 
         @return: their bytes.
         """
         credit = self.credit
-        length = min(self.queued, credit.limit - credit.sent, FULL_DATA)
-        taken = 0
-        if length:
-            taken = HEAD_LENGTH + length
+        left = taken = min(self.queued, credit.limit - credit.sent, most * FULL_DATA)
+        credit.sent += left
+        self.queued -= left
+        while left:
+            length = min(left, FULL_DATA)
             pieces.append(packHead(Kind.DATA, length, self._number))
-            credit.sent += length
-            self.queued -= length
-            if self.queued:
-                self._cut(pieces, length)
-            else:
-                pieces.extend(self._queue)
-                self._queue.clear()
+            self._cut(pieces, length)
+            taken += HEAD_LENGTH
+            left -= length
         if self.queued:
             return taken
         if self.isEnding and not self.hasEnded and self._producer is None:

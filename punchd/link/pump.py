@@ -152,7 +152,9 @@ class Pump:
         while ready and size < TOGETHER and not self._control:
             stream = ready.popleft()
             if stream.hasSomething:
-                size += stream.take(pieces)
+                # Who is alone need not take turns.
+                most = 1 if ready else max(1, (TOGETHER - size) // MAX_DATA)
+                size += stream.take(pieces, most)
                 if stream.hasSentEnd:
                     ended.append(stream)
             stream.isReady = stream.hasSomething

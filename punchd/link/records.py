@@ -86,8 +86,9 @@ class Records:
         """
         Bytes have come from the other end.
         """
-        self._note(len(data))
-        self.tls.bio_write(data)
+        length = len(data)
+        self._note(length)
+        _lib.BIO_write(self.tls._into_ssl, _ffi.from_buffer(data), length)
 
     def decrypt(self, space: Space) -> tuple[int, bool]:
         """

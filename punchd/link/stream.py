@@ -266,13 +266,13 @@ class Stream:
         """
         return self._maySend and self._output.hasSomething
 
-    def take(self, pieces: list[bytes | memoryview]) -> int:
+    def take(self, pieces: list[bytes | memoryview], most: int) -> int:
         """
-        Session: add a frame, and perhaps the last one, to C{pieces}.
+        Session: add C{most} frames, or what there is, and perhaps the last one, to C{pieces}.
 
         @return: their bytes.
         """
-        return self._output.take(pieces)
+        return self._output.take(pieces, most)
 
     @property
     def hasSentEnd(self) -> bool:
