@@ -268,8 +268,11 @@ class SecureConnection(Protocol):
         Send what OpenSSL has to say.
         """
         space = borrow()
-        while length := self._records.said(space):
-            writeAtOnce(self.transport, space.view[:length])
+        length = space.end
+        while length == space.end:
+            length = self._records.said(space)
+            if length:
+                writeAtOnce(self.transport, space.view[:length])
         giveBack(space)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
