@@ -4,17 +4,25 @@ OpenSSL's side of a TLS connection: plaintext into records, and records into pla
 pyOpenSSL makes a buffer, a copy and half a dozen calls of Python for each record of 16 KiB that is
 read, and two copies of what is written. Where it counts, this does in a loop what pyOpenSSL does
 with its own OpenSSL, into memory that all connections share. The names that it takes from there
-have been the same since pyOpenSSL 0.14.
+have been the same since pyOpenSSL 0.14; should one be missing some day, L{punchd.link.portable}
+does without them.
 """
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
-_lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]
+from punchd.link.portable import PortableRecords, hasInside
+
+_log = Logger()
+
+_lib: Any = getattr(SSL, "_lib", None)
+_ffi: Any = getattr(SSL, "_ffi", None)
 
 #: The most plaintext of a record, and what encryption may add to it (RFC 8446, 5.1 and 5.2).
 MOST_PLAINTEXT = 1 << 14
@@ -36,7 +44,7 @@ class Space:
     def __init__(self) -> None:
         memory = bytearray(PORTION + 2 * MOST_CIPHERTEXT)
         self.view = memoryview(memory)
-        self.address = _ffi.from_buffer(memory)
+        self.address = addressOf(self.view)
         self.end = len(memory)
 
 
@@ -55,7 +63,7 @@ def addressOf(data: memoryview) -> Any:
     """
     Where C{data} is, for L{Records.encrypt}.
     """
-    return _ffi.from_buffer(data)
+    return _ffi.from_buffer(data) if isFamiliar else data
 
 
 def giveBack(space: Space) -> None:
@@ -95,7 +103,7 @@ class Records:
         Put into C{space} all the plaintext that there is, or as much as it has room for.
 
         @return: how many bytes that was; and whether there is something else to be heard, which
-            C{tls.recv} tells.
+            L{hear} tells.
         """
         read, ssl, address = _lib.SSL_read, self._ssl, space.address
         at, last = 0, space.end - MOST_PLAINTEXT
@@ -105,6 +113,14 @@ class Records:
                 return at, _lib.SSL_get_error(ssl, count) != _lib.SSL_ERROR_WANT_READ
             at += count
         return at, True
+
+    def hear(self) -> None:
+        """
+        Tell what there is beside plaintext.
+
+        @raise SSL.Error: which is how it is told.
+        """
+        self.tls.recv(1)
 
     def encrypt(self, address: Any, length: int) -> bool:
         """
@@ -162,3 +178,19 @@ class Records:
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
+
+
+#: Whether pyOpenSSL has inside what is taken from there.
+isFamiliar = hasInside(SSL, Records)
+if not isFamiliar:
+    _log.warn(
+        "pyOpenSSL {version} is not the one that this was made for: links cost more processor time",
+        version=metadata.version("pyOpenSSL"),
+    )
+
+
+def makeRecords(tls: SSL.Connection, clock: IReactorTime) -> Records | PortableRecords:
+    """
+    The records of a connection.
+    """
+    return Records(tls, clock) if isFamiliar else PortableRecords(tls, MOST_PLAINTEXT)

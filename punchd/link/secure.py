@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.identity.tls import ConnectionCreator
-from punchd.link.records import PORTION, Records, addressOf, borrow, giveBack
+from punchd.link.records import PORTION, addressOf, borrow, giveBack, makeRecords
 from punchd.net.reading import MOST, readLargely
 from punchd.net.unsent import boundUnsent
 from punchd.net.writing import writeAtOnce, writeLargely
@@ -93,7 +93,7 @@ class SecureConnection(Protocol):
         else:
             self._tls = self._creator.serverConnectionForTLS(this)
             self._tls.set_accept_state()
-        self._records = Records(self._tls, self._clock)
+        self._records = makeRecords(self._tls, self._clock)
         # Where OpenSSL's callbacks look for the verdict.
         self._tls.set_app_data(self)
         super().makeConnection(transport)
@@ -177,7 +177,7 @@ class SecureConnection(Protocol):
         OpenSSL has something to tell that is no plaintext.
         """
         try:
-            self._tls.recv(1)
+            self._records.hear()
         except SSL.WantReadError:
             self._flush()
         except SSL.ZeroReturnError:

@@ -4,7 +4,8 @@ Tests for L{punchd.link.secure}: real TLS, on connections in memory and on loopb
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -28,11 +29,43 @@ from zope.interface.verify import verifyObject
 
 from punchd.errors import NotTrusted
 from punchd.identity.tls import ConnectionCreator, Verdict, anybody, onlyPeer
+from punchd.link import records
+from punchd.link.portable import PortableRecords, hasInside
 from punchd.link.records import MOST_CIPHERTEXT, MOST_PLAINTEXT, PORTION, RESTING
 from punchd.link.secure import SecureConnection
 from punchd.wire.versions import LINK_ALPN
 from tests.unit.link.pairs import ALICE, BOB, CONTEXTS
 from tests.unit.net.memory import MemoryTransport, Pair, lost
+
+
+@contextmanager
+def pyOpenSSL(isFamiliar: bool) -> Iterator[None]:
+    """
+    With one whose insides are known, or not.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "isFamiliar", isFamiliar)
+        # Memory of one kind is of no use for the other.
+        patch.setattr(records, "_spaces", [])
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def isFamiliar(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """
+    Whether pyOpenSSL is one whose insides are known.
+    """
+    isSo = getattr(request, "param", True)
+    with pyOpenSSL(isSo):
+        yield isSo
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # Hypothesis draws it itself.
+    if not hasattr(metafunc.function, "hypothesis"):
+        metafunc.parametrize(
+            "isFamiliar", [True, False], ids=["insides", "portable"], indirect=True, scope="module"
+        )
 
 
 @implementer(IHandshakeListener)
@@ -220,8 +253,15 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @settings(deadline=None)
-@given(st.lists(st.binary(max_size=50).map(lambda some: some * 900), max_size=6), CUTS)
-def test_anyCuttingGivesTheSame(writes: list[bytes], cuts: list[int]) -> None:
+@given(
+    st.lists(st.binary(max_size=50).map(lambda some: some * 900), max_size=6), CUTS, st.booleans()
+)
+def test_anyCuttingGivesTheSame(writes: list[bytes], cuts: list[int], isKnown: bool) -> None:
+    with pyOpenSSL(isKnown):
+        checkCutting(writes, cuts)
+
+
+def checkCutting(writes: list[bytes], cuts: list[int]) -> None:
     ends = Ends()
     for data in writes:
         ends.client.write(data)
@@ -247,8 +287,13 @@ def test_anyCuttingOfTheHandshakeDoes(length: int) -> None:
 
 
 @settings(deadline=None)
-@given(st.binary(min_size=_HEAD, max_size=500), st.integers(0, 3000), CUTS)
-def test_garbageEndsTheConnection(garbage: bytes, at: int, cuts: list[int]) -> None:
+@given(st.binary(min_size=_HEAD, max_size=500), st.integers(0, 3000), CUTS, st.booleans())
+def test_garbageEndsTheConnection(garbage: bytes, at: int, cuts: list[int], isKnown: bool) -> None:
+    with pyOpenSSL(isKnown):
+        checkGarbage(garbage, at, cuts)
+
+
+def checkGarbage(garbage: bytes, at: int, cuts: list[int]) -> None:
     ends = Ends()
     ends.client.write(bytes(1000))
     sent = ends.take(ends.wire.one)
@@ -570,7 +615,9 @@ class Heap:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc >= 2.33 tells it")
-def test_whatMuchDataLeavesBehindIsSmall() -> None:
+def test_whatMuchDataLeavesBehindIsSmall(isFamiliar: bool) -> None:
+    if not isFamiliar:
+        pytest.skip("nobody can make pyOpenSSL's buffers anew from outside")
     made = [Ends() for _ in range(20)]
     heap = Heap()
     for ends in made:
@@ -588,3 +635,50 @@ def test_whatMuchDataLeavesBehindIsSmall() -> None:
         ends.clock.advance(RESTING)
     # Stock TLS keeps as much as was ever written or read at once.
     assert heap.grown / len(made) / 2 < 10_000
+
+
+# A pyOpenSSL that is another one inside.
+
+
+class Insides:
+    """
+    Something of pyOpenSSL's that lacks a name.
+    """
+
+    def __init__(self, whole: object, missing: str) -> None:
+        self._whole = whole
+        self._missing = missing
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._missing:
+            raise AttributeError(name)
+        return getattr(self._whole, name)
+
+
+def test_thePyOpenSSLThatIsInstalledIsKnown() -> None:
+    assert hasInside(SSL, records.Records)
+
+
+@pytest.mark.parametrize("missing", ["_lib", "_ffi"])
+def test_onePrivateNameOfItMayBeMissing(missing: str) -> None:
+    assert not hasInside(Insides(SSL, missing), records.Records)
+
+
+@pytest.mark.parametrize("missing", ["SSL_read", "SSL_write", "BIO_read", "SSL_set_bio"])
+def test_oneOfOpenSSLsFunctionsMayBeMissing(missing: str) -> None:
+    other = Insides(SSL, "")
+    vars(other)["_lib"] = Insides(vars(SSL)["_lib"], missing)
+    assert not hasInside(other, records.Records)
+
+
+@pytest.mark.parametrize("missing", ["_ssl", "_into_ssl", "_from_ssl"])
+def test_aConnectionMayBeAnotherOneInside(missing: str) -> None:
+    other = Insides(SSL, "")
+    vars(other)["Connection"] = lambda *arguments: Insides(SSL.Connection(*arguments), missing)
+    assert not hasInside(other, records.Records)
+
+
+def test_whatIsMissingIsDoneWithout(isFamiliar: bool) -> None:
+    ends = Ends()
+    kind = records.Records if isFamiliar else PortableRecords
+    assert type(ends.client._records) is kind
