@@ -39,6 +39,7 @@ class Pump:
     Made with its session. Takes frames that are no C{DATA} first, then at most a full one of each
     stream in turn, as long as the path takes them and not too much is unacknowledged.
 
+    @ivar whenBegun: called before anything is sent.
     @ivar whenDone: called when nothing more can be sent for now.
     """
 
@@ -46,6 +47,7 @@ class Pump:
     _outbound: Outbound
     _paths: Paths
     _most: int
+    _whenBegun: Callable[[], None]
     _whenDone: Callable[[], None]
     _moved: Callable[[], None]
     _overdue: Callable[[str], None]
@@ -102,6 +104,7 @@ class Pump:
         if self._isRunning or self._isOver:
             return
         self._isRunning = True
+        self._whenBegun()
         left = A_TURN
         try:
             while True:

@@ -46,11 +46,23 @@ class Receipts:
         self._later = None
         self.say()
 
+    def sayAlong(self) -> None:
+        """
+        Say it with what is about to be sent, if it is due.
+        """
+        if self.isDue:
+            self._acknowledge()
+
     def say(self) -> None:
         """
         Say it now, if there is anything new.
         """
         self.isDue = False
+        self._acknowledge()
+        if self._paths.sender is not None:
+            self._paths.sender.flush()
+
+    def _acknowledge(self) -> None:
         received = self._paths.received
         sender = self._paths.sender
         if sender is not None and received > self._said:

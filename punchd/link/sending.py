@@ -90,7 +90,7 @@ class Sender:
         """
         self._waiting.extend(entries)
         self.path.registerProducer(self, True)
-        self._flush()
+        self._flushAll()
 
     @property
     def isWritable(self) -> bool:
@@ -105,45 +105,46 @@ class Sender:
         """
         if self._isPaused or self._waiting or self.isHeld:
             self._waiting.append(pieces)
-        else:
+        elif self._ack is None:
             self.path.write(pieces)
+        else:
+            ack, self._ack = self._ack, None
+            self.path.write([packPosition(Kind.ACK, ack), *pieces])
 
     def acknowledge(self, received: int) -> None:
         """
-        Say how much of the other end's sequence has come.
+        Say how much of the other end's sequence has come: with the next frames, or when L{flush} is
+        called.
         """
-        if self._isPaused:
-            self._ack = received
-        else:
-            self.path.write([packPosition(Kind.ACK, received)])
+        self._ack = received
 
     def ping(self, number: Callable[[], int]) -> None:
         """
         Send a C{PING}. C{number} is called when it goes out.
         """
         self._ping = number
-        self._flushFacts()
+        self.flush()
 
     def pong(self, number: int) -> None:
         """
         Answer one. Of those that wait, only the last is answered.
         """
         self._pong = number
-        self._flushFacts()
+        self.flush()
 
     def goOn(self) -> None:
         """
         The other path came to nothing.
         """
         self.isHeld = False
-        self._flush()
+        self._flushAll()
 
     def pauseProducing(self) -> None:
         self._isPaused = True
 
     def resumeProducing(self) -> None:
         self._isPaused = False
-        self._flush()
+        self._flushAll()
         if self.isWritable:
             self.whenWritable()
 
@@ -151,12 +152,15 @@ class Sender:
         # The path is lost, or will be: it tells its session so.
         self._isPaused = True
 
-    def _flush(self) -> None:
-        self._flushFacts()
+    def _flushAll(self) -> None:
+        self.flush()
         while self._waiting and not self._isPaused and not self.isHeld:
             self.path.write(self._waiting.popleft())
 
-    def _flushFacts(self) -> None:
+    def flush(self) -> None:
+        """
+        Send the facts that wait, if the path takes them.
+        """
         if self._isPaused:
             return
         if self._ack is not None:

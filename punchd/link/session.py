@@ -106,16 +106,17 @@ class Session:
             whenWritable=lambda: self._pump.run(),
             unknown=lambda why: self._ending.over(why),
         )
+        self._receipts = Receipts(clock, self._paths)
         self._pump = Pump(
             clock=clock,
             outbound=outbound,
             paths=self._paths,
             most=limits.unacknowledged,
+            whenBegun=self._receipts.sayAlong,
             whenDone=self._sent,
             moved=self._keeping.moved,
             overdue=lambda why: self._ending.over(why),
         )
-        self._receipts = Receipts(clock, self._paths)
         self._ending = Ending(clock, limits.survival, self._pump, self._finish)
         self._ending.awaitPath()
 

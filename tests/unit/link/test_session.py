@@ -439,13 +439,16 @@ def test_manyBytesAreAcknowledgedAtOnce() -> None:
     link.end()
 
 
-def test_creditIsFollowedByAnAcknowledgement() -> None:
+def test_creditTakesAnAcknowledgementWithIt() -> None:
     link = Link(Limits(firstWindow=40_000))
     mine, _, _, _ = link.open()
     link.advance(1)
     mine.write(bytes(20_000))
+    answering = link.wires[0].ends[1]
+    writes = answering.writes
     link.wires[0].ends[0].deliver(30_000)
-    assert kindsOf(link.wires[0].ends[1].sent) == [Kind.CREDIT, Kind.ACK]
+    assert kindsOf(answering.sent) == [Kind.ACK, Kind.CREDIT]
+    assert answering.writes == writes + 1
     link.end()
 
 

@@ -47,6 +47,7 @@ class End:
         self.isClosing = False
         self.isAborted = False
         self.isLost = False
+        self.writes = 0
         self.producer: Any = None
         self.isPaused = False
 
@@ -55,6 +56,7 @@ class End:
             return
         self.sent += data
         self.total += len(data)
+        self.writes += 1
         if len(self.sent) > FULL and self.producer is not None and not self.isPaused:
             self.isPaused = True
             self.producer.pauseProducing()
