@@ -1,9 +1,9 @@
 """
 What an idle link keeps in memory at each end, TLS included, before and after much has moved.
 
-Run it: C{PYTHONMALLOC=malloc python -m tests.benchmarks.memory [MEGABYTES]}. Links in one process,
-over connections in memory: what malloc has given out since (mallinfo2(3)), for each end. So it
-counts everything but the kernel's sockets.
+Run it: C{PYTHONMALLOC=malloc python -m tests.benchmarks.memory [MEGABYTES] [LINKS]}. Links in one
+process, over connections in memory: what malloc has given out since (mallinfo2(3)), for each end.
+So it counts everything but the kernel's sockets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from punchd.link.session import Session
 from punchd.link.stream import Stream
 from tests.unit.link.pairs import ALICE, BOB, CONTEXTS
 
-_LINKS = 100
 _PIECE = bytes(262_112)
 
 
@@ -105,7 +104,11 @@ class _Link:
         assert self.caller.bytesIn == self.callee.bytesIn >= megabytes * 1_000_000 - len(_PIECE)
 
 
-def _inUse() -> int:
+def inUse() -> int:
+    """
+    Bytes that malloc has given out.
+    """
+
     class MallInfo(ctypes.Structure):
         _fields_ = [
             (name, ctypes.c_size_t)
@@ -127,16 +130,17 @@ def main() -> None:
     Measure, and print.
     """
     megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 100
     # What is made once.
     warm = _Link()
     warm.move(1)
-    before = _inUse()
-    links = [_Link() for _ in range(_LINKS)]
-    print(f"{(_inUse() - before) / _LINKS / 2000:6.1f} kB for each end of an idle link")
+    before = inUse()
+    links = [_Link() for _ in range(count)]
+    print(f"{(inUse() - before) / count / 2000:6.1f} kB for each end of an idle link")
     for link in links:
         link.move(megabytes)
-    each = (_inUse() - before) / _LINKS / 2000
-    print(f"{each:6.1f} kB after {megabytes} MB each way over each of {_LINKS}")
+    each = (inUse() - before) / count / 2000
+    print(f"{each:6.1f} kB after {megabytes} MB each way over each of {count}")
 
 
 if __name__ == "__main__":

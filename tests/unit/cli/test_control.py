@@ -3,6 +3,7 @@ Tests for L{punchd.cli.control} and L{punchd.cli.copying}, with the other end in
 """
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -110,6 +111,9 @@ def test_theFoldersDefaultIsThePeers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 END = bytes(4)
 
+#: Seconds after which something does not come any more.
+PATIENCE = 20.0
+
 
 def inPieces(*pieces: bytes) -> bytes:
     return b"".join(len(piece).to_bytes(4, "big") + piece for piece in pieces)
@@ -124,23 +128,46 @@ class Copy:
         ours, self.theirs = socket.socketpair()
         stdin, self.input = os.pipe()
         self.output, stdout = os.pipe()
+        self.theirs.settimeout(PATIENCE)
         self.results: list[bool] = []
-        self._ours, self._stdin = ours, stdin
+        self._ours, self._stdin, self._stdout = ours, stdin, stdout
+        self._isInputOpen = True
+        self._others = set(threading.enumerate())
 
         def run() -> None:
             self.results.append(copyBothWays(ours, stdin, stdout))
 
-        self.thread = threading.Thread(target=run)
+        self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
 
+    def read(self, length: int = 100) -> bytes:
+        """
+        From standard output.
+        """
+        ready, _, _ = select.select([self.output], [], [], PATIENCE)
+        assert ready, "nothing comes out"
+        return os.read(self.output, length)
+
+    def closeInput(self) -> None:
+        os.close(self.input)
+        self._isInputOpen = False
+
     def end(self) -> bool:
-        self.thread.join(20)
+        """
+        Wait until it is over, and clean up. As long as there is a thread that reads from standard
+        input, its descriptor is not closed: it would be that of something else in the next test.
+        """
+        self.thread.join(PATIENCE)
         (inOrder,) = self.results
-        for descriptor in (self.input, self.output, self._stdin):
-            try:
-                os.close(descriptor)
-            except OSError:
-                continue
+        if self._isInputOpen:
+            self.closeInput()
+        for thread in set(threading.enumerate()) - self._others:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+        for descriptor in (self.output, self._stdin):
+            os.close(descriptor)
+        if not inOrder:
+            os.close(self._stdout)
         self._ours.close()
         self.theirs.close()
         return inOrder
@@ -149,23 +176,23 @@ class Copy:
 def test_inputGoesOutAndOutputComesIn() -> None:
     copy = Copy()
     os.write(copy.input, b"question")
-    os.close(copy.input)
+    copy.closeInput()
     received = b""
     while piece := copy.theirs.recv(100):
         received += piece
     assert received == b"question"
     copy.theirs.sendall(inPieces(b"answer") + END)
     copy.theirs.close()
-    assert os.read(copy.output, 100) == b"answer"
+    assert copy.read() == b"answer"
     assert copy.end()
 
 
 def test_theEndOfInputEndsOneWayOnly() -> None:
     copy = Copy()
-    os.close(copy.input)
+    copy.closeInput()
     assert copy.theirs.recv(1) == b""
     copy.theirs.sendall(inPieces(b"still here"))
-    assert os.read(copy.output, 100) == b"still here"
+    assert copy.read() == b"still here"
     copy.theirs.sendall(END)
     copy.theirs.close()
     assert copy.end()
@@ -181,7 +208,7 @@ def test_whenTheOtherEndHasHungUpInputIsNotWaitedFor() -> None:
 def test_aStreamThatBreaksIsToldFromOneThatEnds() -> None:
     copy = Copy()
     copy.theirs.sendall(inPieces(b"half of it"))
-    assert os.read(copy.output, 100) == b"half of it"
+    assert copy.read() == b"half of it"
     copy.theirs.close()
     assert not copy.end()
 
@@ -191,7 +218,7 @@ def test_piecesMayComeInAnyChunks() -> None:
     for byte in inPieces(b"one", b"two") + END:
         copy.theirs.sendall(bytes([byte]))
     received = b""
-    while piece := os.read(copy.output, 100):
+    while piece := copy.read():
         received += piece
     assert received == b"onetwo"
     copy.theirs.close()
@@ -201,6 +228,6 @@ def test_piecesMayComeInAnyChunks() -> None:
 def test_whenTheOtherEndIsDoneOutputEnds() -> None:
     copy = Copy()
     copy.theirs.sendall(END)
-    assert os.read(copy.output, 1) == b""
+    assert copy.read(1) == b""
     copy.theirs.close()
     assert copy.end()
