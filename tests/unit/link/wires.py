@@ -34,7 +34,7 @@ class End:
     One end of a wire: the transport of a path.
 
     @ivar sent: what is on its way to the other end.
-    @ivar total: bytes that were written in all.
+    @ivar total: bytes that were written in all, C{writes}: in how many pieces.
     """
 
     negotiatedProtocol = LINK_ALPN
