@@ -66,6 +66,7 @@ class Answering:
             self._punches,
             relayDialler(client, call.relay),
             client.clock.seconds(),
+            call.limit,
         )
         met = Deferred.fromCoroutine(self._meet(meeting)).addErrback(_cancelled)
         self._links.answer(met)

@@ -17,7 +17,14 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from punchd.errors import NotTrusted, ProtocolViolation, PunchdError, Refused, Unreachable
+from punchd.errors import (
+    Limited,
+    NotTrusted,
+    ProtocolViolation,
+    PunchdError,
+    Refused,
+    Unreachable,
+)
 from punchd.identity.tls import verdictOf
 from punchd.net.pacing import Allowance
 from punchd.values.addresses import Address
@@ -40,6 +47,7 @@ from punchd.wire.commands import (
     offerArguments,
     offerFrom,
 )
+from punchd.wire.limiting import limitFrom
 from punchd.wire.listing import listingArguments
 from punchd.wire.versions import (
     MASTER_ALPN,
@@ -82,6 +90,7 @@ class Call:
 
     @ivar own: how the server sees our port, and what the caller is told of us.
     @ivar relay: our token for the relay; C{None} if there will be no relayed path.
+    @ivar limit: why not, if that is a limit.
     """
 
     session: bytes
@@ -89,6 +98,7 @@ class Call:
     own: Party
     other: Party
     relay: bytes | None = None
+    limit: Limited | None = None
 
 
 @frozen
@@ -321,7 +331,7 @@ class Conversation(amp.CommandLocator):
         own: Address,
         reflexive: Address,
         relay: bytes | None = None,
-        **offer: Any,
+        **more: Any,
     ) -> dict[str, Any]:
         """
         Somebody calls.
@@ -332,9 +342,10 @@ class Conversation(amp.CommandLocator):
             Call(
                 session,
                 caller,
-                own=Party(own, offerFrom(offer, OWN)),
-                other=Party(reflexive, offerFrom(offer)),
+                own=Party(own, offerFrom(more, OWN)),
+                other=Party(reflexive, offerFrom(more)),
                 relay=relay,
+                limit=limitFrom(more),
             )
         )
         return {}

@@ -74,7 +74,7 @@ class Facts:
         A meeting is over; what it says of why there is no direct path.
         """
         if meeting.direct is None and meeting.problem is not None:
-            self.failed(meeting.problem)
+            self.failed(meeting.noPath or meeting.problem)
 
     def failed(self, error: PunchdError) -> None:
         """

@@ -276,6 +276,7 @@ class Introductions:
             "own": callee.observed,
             "reflexive": reflexive,
             "relay": tokens[1],
+            **limitArguments(limit),
             **toldArguments(callerOffer),
             **toldArguments(calleeOffer, OWN),
         }

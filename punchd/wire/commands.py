@@ -315,6 +315,7 @@ class Introduction(_Command):
         (b"own", Where()),
         (b"reflexive", Where()),
         (b"relay", Blob(RELAY_TOKEN_LENGTH, optional=True)),
+        *LIMIT,
         *_OFFERS,
     ]
 

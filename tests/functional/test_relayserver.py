@@ -164,4 +164,6 @@ async def test_afterALimitTheCallerIsToldForHowLong(families: Any, tmp_path: Pat
     assert answer["relay"] is family.bob.heard.introductions[-1]["relay"] is None
     assert "1000000 bytes relayed in 24 hours" in answer["relaylimit"]
     assert 86_000 < answer["relaywait"] <= 86_401
+    told = family.bob.heard.introductions[-1]
+    assert [told[key] == answer[key] for key in ("relaylimit", "relaywait")] == [True, True]
     assert "relays nothing: " in family.server.log

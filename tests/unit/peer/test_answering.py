@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from punchd.errors import Refused
+from punchd.errors import Limited, Refused
 from punchd.link.punched import PunchedConnection
 from punchd.peer.access import AllowList
 from punchd.peer.answering import Answering
@@ -82,10 +82,15 @@ class Answerer:
         )
 
     def call(
-        self, caller: PeerID = BOB.peerID, reflexive: Address = PUBLIC, session: bytes = b"s" * 16
+        self,
+        caller: PeerID = BOB.peerID,
+        reflexive: Address = PUBLIC,
+        session: bytes = b"s" * 16,
+        limit: Limited | None = None,
     ) -> None:
         offer = Offer(strategies=self.punches.offer.strategies)
-        self.answering.called(Call(session, caller, Party(HERE, offer), Party(reflexive, offer)))
+        own, other = Party(HERE, offer), Party(reflexive, offer)
+        self.answering.called(Call(session, caller, own, other, limit=limit))
 
     @property
     def isQuiet(self) -> bool:
@@ -217,6 +222,15 @@ def test_aPathOfWhoIsNotTrustedAnyMoreIsDeclined(answerer: Answerer) -> None:
     assert answerer.links.toJSON() == {}
     answerer.clock.advance(10)
     pair.flush()
+
+
+def test_whyThereIsNoRelayedPathEitherIsKnownToo(answerer: Answerer) -> None:
+    answerer.call(limit=Limited("bob may have 10 bytes", 9.0))
+    answerer.clock.advance(4)
+    answerer.clock.advance(GRACE)
+    reason = answerer.links.toJSON()["bob"]["reason"]
+    assert reason.startswith("no direct path to bob: dial")
+    assert reason.endswith("no relayed path either: bob may have 10 bytes")
 
 
 @pytest.mark.parametrize("isPunching", [True, False])

@@ -10,6 +10,7 @@ from twisted.protocols import amp
 
 from punchd.errors import (
     IncompatibleVersions,
+    Limited,
     NotTrusted,
     ProtocolViolation,
     PunchdError,
@@ -28,6 +29,7 @@ from punchd.values.naming import Listing
 from punchd.values.parties import Party
 from punchd.values.peers import PeerID
 from punchd.wire.commands import Assist, Farewell, Relay, RelayNote, Tokens
+from punchd.wire.limiting import limitArguments
 from tests.unit.net.memory import HERE, THERE
 from tests.unit.peer.servers import GREETING, ServerSide, Spoken
 
@@ -322,6 +324,15 @@ def test_theTokenForTheRelayIsHandedOn(token: bytes | None) -> None:
     spoken.introduce(relay=token)
     (call,) = spoken.listening.calls
     assert call.relay == token
+    spoken.end()
+
+
+def test_aLimitOfTheRelayIsHandedOn() -> None:
+    spoken = Spoken()
+    spoken.introduce(**limitArguments(Limited("bob may have 10 bytes", 8.5)))
+    (call,) = spoken.listening.calls
+    assert call.limit is not None
+    assert (str(call.limit), call.limit.seconds) == ("bob may have 10 bytes", 9)
     spoken.end()
 
 
