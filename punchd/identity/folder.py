@@ -5,6 +5,7 @@ The folder in which a peer or a server keeps what must outlive it.
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -47,7 +48,8 @@ class StateFolder:
             ) from None
         if not os.access(folder, os.W_OK | os.X_OK):
             raise ConfigurationError(
-                f"cannot write to the state folder {folder}; choose another one with --state"
+                f"cannot write to the state folder {folder}{_whose(folder)}; choose another one "
+                "with --state"
             )
         return cls(folder)
 
@@ -68,11 +70,14 @@ class StateFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ConfigurationError(f"cannot read {self.file(name)}: {error.strerror}") from None
+            path = self.file(name)
+            whose = _whose(path) if isinstance(error, PermissionError) else ""
+            raise ConfigurationError(f"cannot read {path}: {error.strerror}{whose}") from None
 
     def write(self, name: str, content: bytes) -> None:
         """
         Put C{content} into the file C{name}, readable by the owner alone, all of it or nothing.
+        What root writes belongs to the folder's owner: a service may run as somebody else.
 
         @raise ConfigurationError: when it cannot be written.
         """
@@ -83,9 +88,31 @@ class StateFolder:
                 temporary = file.name
                 file.write(content)
                 file.flush()
+                if os.geteuid() == 0:
+                    owner = self.path.stat()
+                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
                 os.fsync(file.fileno())
             os.replace(temporary, self.file(name))
         except OSError as error:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
             raise ConfigurationError(f"cannot write {self.file(name)}: {error.strerror}") from None
+
+
+def _whose(path: Path) -> str:
+    """
+    Whose it is, if it is somebody else's.
+    """
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return ""
+    own = os.geteuid()
+    return "" if owner == own else f" (it belongs to {_user(owner)}, and this is {_user(own)})"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"

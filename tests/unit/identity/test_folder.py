@@ -126,3 +126,55 @@ def test_whatCannotBeReadIsSaid(folder: StateFolder) -> None:
     folder.file("file").mkdir()
     with pytest.raises(ConfigurationError, match="cannot read"):
         folder.read("file")
+
+
+asRoot = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+#: Nobody's.
+OTHER = 65534
+
+
+@asRoot
+def test_whatRootWritesIsTheFoldersOwners(folder: StateFolder) -> None:
+    os.chown(folder.path, OTHER, OTHER)
+    folder.write("file", b"content")
+    status = folder.file("file").stat()
+    assert (status.st_uid, status.st_gid, mode(folder.file("file"))) == (OTHER, OTHER, 0o600)
+
+
+def asNobody(tmp_path: Path, code: str) -> str:
+    """
+    What goes wrong when somebody else tries.
+    """
+    tmp_path.chmod(0o755)
+    for above in tmp_path.parents[:3]:
+        above.chmod(0o755)
+    # All is there before the rights to look for it are given up.
+    program = (
+        "import os, sys\n"
+        "from punchd.errors import ConfigurationError\n"
+        "from punchd.identity.folder import StateFolder\n"
+        f"os.setresuid({OTHER}, {OTHER}, {OTHER})\n"
+        "try:\n"
+        f"    {code}\n"
+        "except ConfigurationError as error:\n"
+        "    sys.exit(str(error))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1
+    return done.stderr
+
+
+@asRoot
+def test_aFolderOfSomebodyElsesIsSaidSo(tmp_path: Path) -> None:
+    said = asNobody(tmp_path, "StateFolder.at(sys.argv[1])")
+    assert f"cannot write to the state folder {tmp_path} (it belongs to root, and this is" in said
+
+
+@asRoot
+def test_aFileOfSomebodyElsesIsSaidSo(tmp_path: Path) -> None:
+    os.chown(tmp_path, OTHER, OTHER)
+    (tmp_path / "file").write_bytes(b"secret")
+    (tmp_path / "file").chmod(0o600)
+    said = asNobody(tmp_path, "StateFolder.at(sys.argv[1]).read('file')")
+    assert "file: Permission denied (it belongs to root, and this is" in said
