@@ -81,6 +81,9 @@ def statusLines(facts: dict[str, Any]) -> list[str]:
                 f"server {server['server']}: connected, sees us as {server['observed']}, mapping "
                 f"{server['mapping'] or 'not yet known'}, round trip {_milliseconds(server['rtt'])}"
             )
+            # A peer that was started before an update does not tell.
+            if server.get("dns") is not None:
+                lines.append(f"is {server['dns']} in the DNS")
         else:
             problem = server["problem"] or "connecting"
             lines.append(f"server {server['server']}: not connected: {problem}")

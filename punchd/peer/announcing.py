@@ -146,6 +146,15 @@ class Announcing(Service):
             client.listing = listing
             client.update()
 
+    def nameAt(self, client: MasterClient) -> str | None:
+        """
+        What the peer is called in the DNS of that server, as long as it is there.
+        """
+        welcome = client.welcome
+        if welcome is None or welcome.zone is None or client.listing.isEmpty:
+            return None
+        return f"{self._name.lower()}.{welcome.zone}"
+
     def _tell(self, client: MasterClient, welcome: Welcome) -> None:
         """
         Say what the peer is called, once.

@@ -40,6 +40,7 @@ from punchd.peer.arrivals import Arrivals
 from punchd.peer.connecting import Connecting
 from punchd.peer.control import SOCKET, Answers, ControlFactory, clearSocket
 from punchd.peer.conversation import Greeting
+from punchd.peer.describing import describeServer
 from punchd.peer.dialling import Dialling
 from punchd.peer.experience import Experience
 from punchd.peer.exposing import Exposures
@@ -56,7 +57,6 @@ from punchd.peer.socks import makeForward
 from punchd.peer.telling import Telling
 from punchd.strategies.mapped import Mapped
 from punchd.strategies.planning import GUESSING, preferred
-from punchd.values.addresses import showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.naming import UNLISTED
 from punchd.values.parties import Offer
@@ -408,23 +408,11 @@ class PunchdPeer(Service):
             "id": str(self.identity.peerID),
             "pid": os.getpid(),
             "master": "connected" if self.isReady else "connecting",
-            "servers": [_describeClient(client) for client in self.clients],
+            "servers": [
+                describeServer(client, self._announcing.nameAt(client)) for client in self.clients
+            ],
             "exposes": self._exposures.names,
             "published": self._publishing.toJSON(),
             "forwards": [describeForward(text, target) for text, _, target in self._forwards],
             "links": self.links.toJSON(),
         }
-
-
-def _describeClient(client: MasterClient) -> dict[str, Any]:
-    welcome, mapping, nat = client.welcome, client.nat.mapping, client.discovering.report
-    return {
-        "server": str(client.join),
-        "connected": client.isConnected,
-        "problem": client.problem,
-        "observed": None if welcome is None else showAddress(welcome.observed),
-        "ipv6": None if client.ipv6.port is None else showAddress(client.ipv6.port.observed),
-        "mapping": None if mapping is None else mapping.value,
-        "nat": None if nat is None else nat.line(),
-        "rtt": None if client.roundTrip is None else round(client.roundTrip, 6),
-    }

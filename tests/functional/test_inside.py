@@ -453,6 +453,28 @@ async def test_whoBreaksItsConnectionFreesAllThoughTheLinkIsDown(
     await until(lambda: alice.describe()["links"]["bob"]["streams"] == 0)
 
 
+@ensureDeferred
+async def test_throughTheRelayAServiceIsToldWhereTheServerSeesTheCaller(inside: Inside) -> None:
+    from twisted.internet import reactor
+
+    server = await inside.server(
+        relayEndpoint=TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+    )
+    alice, bob = await inside.pair(server, strategies={})
+    endpoint = serverFromString(reactor, "haproxy:tcp:0:interface=127.0.0.1")
+    service = await endpoint.listen(Factory.forProtocol(Doorman))
+    bob._exposures.services["door"] = inside.exposure(service, ProxyVersion.BINARY)
+    stream = await opened(alice, "bob", "door")
+    user = Collector()
+    stream.carry(user)
+    user.transport.write(b"hello")
+    await until(lambda: user.received.endswith(b"\nhello"))
+    welcome = alice.clients[0].welcome
+    assert welcome is not None
+    assert user.received.decode() == f"?{showAddress(welcome.observed)}\nhello"
+    stream.abortConnection()
+
+
 # A relay that has reached a limit.
 
 

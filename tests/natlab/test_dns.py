@@ -29,6 +29,9 @@ PATIENCE: Final = 15.0
 STALE: Final = 2.0
 """Seconds after which nobody is told an address that its peer has lost, with a TTL of 1."""
 
+KEPT: Final = 3
+"""Seconds for which the address of a peer is told that has gone."""
+
 CONTENT: Final = b"a service of a home"
 
 KNOCK: Final = """
@@ -94,7 +97,7 @@ def world() -> Iterator[World]:
     with NatLab(delay=0.01) as lab, contextlib.ExitStack() as stack:
         server = lab.addPublic("server", ipv6=True)
         assert server.ipv6 is not None
-        options = ["--zone", ZONE, "--dns-ttl", "1"]
+        options = ["--zone", ZONE, "--dns-ttl", "1", "--dns-keep", str(KEPT)]
         options += ["--host", server.ipv6, "--assist", "tcp:7762", "--assist", "tcp6:7763"]
         deployment = stack.enter_context(Deployment(server, options))
         source = stack.enter_context(Source(deployment.folder / "source", CONTENT))
@@ -193,6 +196,32 @@ def test_theCLibraryFindsPeers(world: World) -> None:
     assert resolve(world, f"dave.{ZONE}") == []
 
 
+def delv(world: World, *arguments: str) -> str:
+    """
+    All that C{delv} says.
+    """
+    command = ["delv", f"@{world.server}", *arguments]
+    done = world.client.run(command, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("how", ["-i", "+noroot"])
+def test_delvTakesTheZoneForOneThatIsNotSigned(world: World, how: str) -> None:
+    """
+    With its validation switched off, in either way; there is nothing here that could be validated.
+    """
+    output = delv(world, how, f"carol.{ZONE}")
+    assert re.search(rf"^carol\.{ZONE}\.\s+1\s+IN\s+A\s+{world.carol.host.outside}$", output, re.M)
+    assert "ncache nxdomain" in delv(world, how, f"nobody.{ZONE}")
+    assert "ncache nxrrset" in delv(world, how, f"carol.{ZONE}", "MX")
+
+
+def test_aPeerKnowsItsName(world: World) -> None:
+    assert f"is carol.{ZONE} in the DNS" in world.carol.command("status").stdout.splitlines()
+    [server] = json.loads(world.dave.command("status", "--json").stdout)["servers"]
+    assert server["dns"] is None
+
+
 def test_aGlobalIPv6AddressIsThereToo(world: World) -> None:
     ipv6 = world.bob.host.ipv6
     until(lambda: world.short(f"bob.{ZONE}", "AAAA") == [ipv6], f"named {ipv6}")
@@ -226,3 +255,31 @@ def test_aNewAddressIsKnownSoon(
     sys.stdout.write(f"seconds until another address was resolved, TTL 1: {line}\n")
     record_property("stale", line)
     assert max(windows) <= STALE
+
+
+def test_whoHasGoneIsRememberedForAWhile(world: World) -> None:
+    """
+    With C{--dns-keep}: his last address, marked as stale, and then nothing any more.
+    """
+    name, address = f"carol.{ZONE}", world.carol.host.outside
+    assert world.short(name, "TXT") == [f'"{world.carol.peerID}"']
+    world.carol.kill()
+    texts = until(lambda: _stale(world.short(name, "TXT")), "marked as stale")
+    assert texts[0] == f'"{world.carol.peerID}"'
+    gone = time.monotonic()
+    assert world.short(name) == [address]
+    until(lambda: statusOf(world.dig(name)) == "NXDOMAIN", "forgotten")
+    assert time.monotonic() - gone > KEPT - 1
+    assert world.short(name, "TXT") == []
+    world.carol.start()
+    world.carol.awaitReady()
+    assert world.short(name) == [address]
+    assert world.short(name, "TXT") == [f'"{world.carol.peerID}"']
+
+
+def _stale(texts: list[str]) -> list[str]:
+    """
+    These, the mark last; nothing if they have none.
+    """
+    marked = [text for text in texts if re.fullmatch(r'"stale=[0-9]+"', text)]
+    return [*(text for text in texts if text not in marked), *marked] if marked else []

@@ -23,6 +23,7 @@ STATUS: dict[str, Any] = {
             "connected": True,
             "problem": None,
             "observed": "198.51.100.1:4000",
+            "dns": "alice.peers.a.example",
             "mapping": "EIM",
             "rtt": 0.0123,
         },
@@ -31,6 +32,7 @@ STATUS: dict[str, Any] = {
             "connected": False,
             "problem": "refused",
             "observed": None,
+            "dns": None,
             "mapping": None,
             "rtt": None,
         },
@@ -73,6 +75,7 @@ def test_statusTellsEverythingInLines(capsys: Captured) -> None:
         f"alice  {'0a' * 32}  master: connected",
         "server a.example:7761: connected, sees us as 198.51.100.1:4000, mapping EIM, round trip "
         "12.3 ms",
+        "is alice.peers.a.example in the DNS",
         "server b.example:7761: not connected: refused",
         "exposes web",
         "publishes web at 198.51.100.1:80 (upnp)",

@@ -142,6 +142,30 @@ def test_thePersonIsToldTheNameOnce(world: World) -> None:
     world.end()
 
 
+def test_theNameIsKnownWhileThePeerIsThere(world: World) -> None:
+    announcing = world.begin("Bob")
+    client = cast(Any, world.client)
+    assert announcing.nameAt(client) is None
+    world.connect()
+    assert announcing.nameAt(client) == "bob.peers.example.org"
+    world.client.welcome = None
+    assert announcing.nameAt(client) is None
+    world.connect(zone=None)
+    assert announcing.nameAt(client) is None
+    world.end()
+
+
+def test_whoPublishesNothingHasNoName(world: World) -> None:
+    announcing = world.begin(hasAddress=False)
+    world.connect()
+    world.wait(5)
+    assert announcing.nameAt(cast(Any, world.client)) is None
+    world.web.address = makeAddress(HOST, 80)
+    world.wait(5)
+    assert announcing.nameAt(cast(Any, world.client)) == "bob.peers.example.org"
+    world.end()
+
+
 def test_thePersonIsToldThatThereIsNoZone(world: World) -> None:
     world.begin()
     world.web.address = makeAddress(HOST, 80)
