@@ -16,10 +16,10 @@ from punchd.link.stream import Stream
 from punchd.wire.frames import MAX_DATA
 
 #: Bytes of streams that are encrypted and written at once, and that are written in one turn of the
-#: reactor. Each write costs as much as some 20 KiB of its bytes; but whoever has little to send
-#: waits for the one before.
-TOGETHER = 4 * MAX_DATA
-A_TURN = 4 * TOGETHER
+#: reactor. Each turn costs as much as some 50 KiB of its bytes; but whoever has little to send waits
+#: for the one before.
+TOGETHER = 8 * MAX_DATA
+A_TURN = 2 * TOGETHER
 
 #: Bytes that wait for the end of the reactor's turn, so that small writes go out together.
 SMALL = 16384
@@ -148,15 +148,16 @@ class Pump:
 
     def _takeSome(self) -> int:
         ready = self._ready
+        room = min(TOGETHER, self._most - self._outbound.size)
         pieces: list[bytes | memoryview] = []
         size = 0
         ended: list[Stream] = []
         # What opens a stream, for one, must not come behind its data.
-        while ready and size < TOGETHER and not self._control:
+        while ready and size < room and not self._control:
             stream = ready.popleft()
             if stream.hasSomething:
                 # Who is alone need not take turns.
-                most = 1 if ready else max(1, (TOGETHER - size) // MAX_DATA)
+                most = 1 if ready else max(1, (room - size) // MAX_DATA)
                 size += stream.take(pieces, most)
                 if stream.hasSentEnd:
                     ended.append(stream)

@@ -29,7 +29,7 @@ MOST_PLAINTEXT = 1 << 14
 MOST_CIPHERTEXT = 5 + MOST_PLAINTEXT + 256
 
 #: Bytes that are encrypted, or decrypted, at a time.
-PORTION = 16 * MOST_PLAINTEXT
+PORTION = 32 * MOST_PLAINTEXT
 
 #: Seconds without much to be read or written until OpenSSL's buffers are given back.
 RESTING = 1.0

@@ -120,7 +120,7 @@ class SecureConnection(Protocol):
                     producer.resumeProducing()
             elif self.disconnecting:
                 self._close()
-            readLargely(self.transport, self.dataReceived)
+            readLargely(self.transport, self.dataReceived, self._clock)
             writeLargely(self.transport)
             # Last: it may change all that was looked at here.
             if IHandshakeListener.providedBy(self._protocol):

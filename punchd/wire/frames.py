@@ -33,7 +33,7 @@ MAX_DATA = 65536
 FULL_DATA = 4 * 16384 - HEAD_LENGTH
 
 #: Bytes to read at a time from what goes into a stream: as many such frames go out at once.
-GOOD_READ = 4 * FULL_DATA
+GOOD_READ = 8 * FULL_DATA
 
 #: Bytes of a link's name.
 LINK_LENGTH = 16

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
 
@@ -26,7 +27,7 @@ class Reading:
         self.here = here
         reactor: Any = MemoryReactor()
         self.transport: Any = Connection(here, Protocol(), reactor)
-        readLargely(self.transport, lambda data: self.taken.append(bytes(data)))
+        readLargely(self.transport, lambda data: self.taken.append(bytes(data)), Clock())
 
 
 @pytest.fixture
@@ -70,5 +71,5 @@ def test_anAbortedTransportReadsNoMore(reading: Reading) -> None:
 def test_otherTransportsStayAsTheyAre() -> None:
     transport = StringTransport()
     before = dict(vars(transport))
-    readLargely(transport, lambda data: None)
+    readLargely(transport, lambda data: None, Clock())
     assert vars(transport) == before
