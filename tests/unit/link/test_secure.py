@@ -61,8 +61,11 @@ def isFamiliar(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    # Hypothesis draws it itself.
-    if not hasattr(metafunc.function, "hypothesis"):
+    # Hypothesis draws it itself, and some tests are about one kind.
+    isSaid = any(
+        mark.args[0] == "isFamiliar" for mark in metafunc.definition.iter_markers("parametrize")
+    )
+    if not (isSaid or hasattr(metafunc.function, "hypothesis")):
         metafunc.parametrize(
             "isFamiliar", [True, False], ids=["insides", "portable"], indirect=True, scope="module"
         )
@@ -615,9 +618,9 @@ class Heap:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc >= 2.33 tells it")
+# Nobody can make pyOpenSSL's buffers anew from outside.
+@pytest.mark.parametrize("isFamiliar", [True], ids=["insides"], indirect=True)
 def test_whatMuchDataLeavesBehindIsSmall(isFamiliar: bool) -> None:
-    if not isFamiliar:
-        pytest.skip("nobody can make pyOpenSSL's buffers anew from outside")
     made = [Ends() for _ in range(20)]
     heap = Heap()
     for ends in made:
