@@ -62,9 +62,8 @@ def isFamiliar(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # Hypothesis draws it itself, and some tests are about one kind.
-    isSaid = any(
-        mark.args[0] == "isFamiliar" for mark in metafunc.definition.iter_markers("parametrize")
-    )
+    marks = metafunc.definition.iter_markers("parametrize")
+    isSaid = any(mark.args[0] == "isFamiliar" for mark in marks)
     if not (isSaid or hasattr(metafunc.function, "hypothesis")):
         metafunc.parametrize(
             "isFamiliar", [True, False], ids=["insides", "portable"], indirect=True, scope="module"
