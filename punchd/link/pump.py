@@ -16,8 +16,8 @@ from punchd.link.stream import Stream
 from punchd.wire.frames import MAX_DATA
 
 #: Bytes of streams that are encrypted and written at once, and that are written in one turn of the
-#: reactor. Each turn costs as much as some 50 KiB of its bytes; but whoever has little to send waits
-#: for the one before.
+#: reactor. Each turn costs as much as some 50 KiB of its bytes; but whoever has little to send
+#: waits for the one before.
 TOGETHER = 8 * MAX_DATA
 A_TURN = 2 * TOGETHER
 
