@@ -36,7 +36,7 @@ GATHERING = 0.2
 
 #: Seconds from the beginning of one run to the next one about the same subject; and from the end of
 #: one to the next one at all: what strangers do must not keep the machine busy.
-PACE = 5.0
+PACE = 2.0
 REST = 0.05
 
 #: Seconds for which somebody who is gone may come back as if nothing had been: a connection that is

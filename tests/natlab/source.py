@@ -97,3 +97,23 @@ class Ticks(_Telling):
             connection.sendall(f"{number}\n".encode())
             if self.isOver.wait(self._interval):
                 return
+
+
+class Page(_Telling):
+    """
+    A page of the web, the same for every question.
+    """
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        super().__init__(path)
+        self._content = content
+
+    def tell(self, connection: socket) -> None:
+        question = b""
+        while b"\r\n\r\n" not in question:
+            data = connection.recv(4096)
+            if not data:
+                return
+            question += data
+        head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(self._content)}\r\n\r\n"
+        connection.sendall(head.encode() + self._content)
