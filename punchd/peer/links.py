@@ -171,7 +171,7 @@ class Links:
         """
         self._isStopped = True
         links = list(self._byNumber.values())
-        ending = DeferredList([link.whenOver() for link in links])
+        ending = DeferredList([link.whenOver() for link in links], consumeErrors=True)
         for link in links:
             link.drain(_STOPPED)
         return ending
@@ -189,7 +189,7 @@ class Links:
         paths = [link.session.path for link in links if link.session.path is not None]
         for link in links:
             link.abort(_STOPPED)
-        return DeferredList([path.whenLost() for path in paths])
+        return DeferredList([path.whenLost() for path in paths], consumeErrors=True)
 
     def toJSON(self) -> dict[str, Any]:
         """
@@ -202,5 +202,6 @@ class Links:
         """
         What is known of the paths to one peer, and the link's present state.
         """
-        link = self._present(facts.peerID)
+        # One that ends is there until it has.
+        link = self._present(facts.peerID) or next(reversed(self._of(facts.peerID)), None)
         return facts.toJSON(None if link is None else link.session)

@@ -230,8 +230,9 @@ class Published:
         """
         No more strangers. The router keeps the port for those who are there.
         """
-        if self._listener is not None:
-            self._listener.stopListening()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stopListening()
 
     def stop(self) -> Deferred[Any]:
         """

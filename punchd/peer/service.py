@@ -326,7 +326,8 @@ class PunchdPeer(Service):
                 *(maybeDeferred(port.stopListening) for port in ports),
                 self.links.drain(),
                 self._splices.whenNone(),
-            ]
+            ],
+            consumeErrors=True,
         )
 
     def stopService(self) -> Deferred[None]:

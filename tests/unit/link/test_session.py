@@ -393,6 +393,26 @@ def test_abortingResetsTheStreamsAtBothEnds() -> None:
     link.end()
 
 
+def test_abortingIsHeardThroughAPathThatIsFull() -> None:
+    """
+    Else the other end would wait for the path to come back.
+    """
+    link = Link()
+    mine, _, _, theirUser = link.open()
+    mine.write(DATA)
+    link.clock.advance(0)
+    end = link.wires[0].ends[0]
+    assert end.isPaused
+    mine.write(DATA)
+    link.alice.abort("enough")
+    assert kindsOf(end.sent)[-1] is Kind.GOODBYE
+    link.flush()
+    assert link.bob.isOver
+    assert theirUser.lost is not None
+    assert "enough" in theirUser.lost.getErrorMessage()
+    link.end()
+
+
 def test_nothingIsPossibleAfterTheEnd() -> None:
     link = Link()
     link.end()

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from punchd.net.splicing import SpliceEnd, spliceEnds
+from punchd.net.splicing import SpliceEnd, Splices, spliceEnds
 from tests.unit.link.pairs import User
 from tests.unit.net.memory import MemoryTransport, Pair, lost
 
@@ -253,3 +254,28 @@ def test_aConnectionThatWasClosedInOrderAfterBothEndsIsNoBreak() -> None:
     two.readConnectionLost()
     one.connectionLost(lost())
     assert not transports[1].isAborted
+
+
+def test_theLastOfSeveralSplicesIsWaitedFor() -> None:
+    splices = Splices()
+    told: list[None] = []
+    splices.whenNone().addCallback(told.append)
+    assert told == [None]
+    spliced = Spliced(left=False, right=False)
+    spliced.ends = splices.pair()
+    other = splices.pair()[0]
+    spliced.connect(0)
+    spliced.connect(1)
+    other.other.makeConnection(MemoryTransport(other.other, False))
+    assert len(splices) == 3
+    told.clear()
+    splices.whenNone().addCallback(told.append)
+    cancelled = splices.whenNone()
+    cancelled.addErrback(lambda failure: None)
+    cancelled.cancel()
+    for user in spliced.users:
+        user.transport.loseConnection()
+    spliced.flush()
+    assert (len(splices), told) == (1, [])
+    other.other.connectionLost(Failure(ConnectionDone()))
+    assert (len(splices), told) == (0, [None])

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
 
+from punchd.errors import Unreachable
 from punchd.link.path import Path
 from punchd.peer.keeping import Link
 from punchd.peer.links import MOST_LINKS
@@ -153,6 +155,103 @@ def test_stoppingEndsLinksAndWhatOthersHaveAskedFor(peers: Peers) -> None:
     late = join(peers, 2)
     ((kind, payload),) = answers(late)
     assert (kind, unpackEnd(payload)) == (Kind.DECLINED, (True, "the peer is being stopped"))
+
+
+def streamed(peers: Peers) -> tuple[User, User]:
+    """
+    A stream from Alice to Bob, with a user at each end.
+    """
+    users = User(), User()
+    peers.linked()
+    peers.alice.link.openStream("ssh").carry(users[0])
+    peers.flush()
+    peers.bob.asks[-1].agree()
+    peers.bob.asks[-1].carry(users[1])
+    peers.flush()
+    return users
+
+
+def test_drainingLetsStreamsFinish(peers: Peers) -> None:
+    users = streamed(peers)
+    over: list[object] = []
+    peers.bob.links.drain().addCallback(over.append)
+    users[0].transport.write(b"still")
+    peers.advance(60)
+    assert (users[1].received, over) == (b"still", [])
+    for user in users:
+        user.transport.loseConnection()
+    peers.flush()
+    assert over
+    for user in users:
+        assert user.lost is not None
+        assert user.lost.check(ConnectionDone)
+
+
+def test_whileItDrainsNoStreamsAreOpened(peers: Peers) -> None:
+    streamed(peers)
+    link = peers.alice.link
+    peers.bob.links.drain()
+    peers.flush()
+    refused: list[str] = []
+    link.openStream("ssh").opened.addErrback(lambda failure: refused.append(str(failure.value)))
+    assert refused == ["the link ends: the peer is being stopped"]
+    with pytest.raises(Unreachable, match="the peer is being stopped"):
+        peers.bob.links.to("alice", ALICE)
+    ((kind, payload),) = answers(join(peers, 9))
+    assert (kind, unpackEnd(payload)) == (Kind.DECLINED, (True, "the peer is being stopped"))
+
+
+def test_whatDrainsIsShownUntilItIsOver(peers: Peers) -> None:
+    streamed(peers)
+    peers.bob.links.drain()
+    peers.flush()
+    assert (peers.bob.facts["path"], peers.bob.facts["streams"]) == ("direct", 1)
+    peers.bob.links.abort()
+    assert (peers.bob.facts["path"], peers.bob.facts["streams"]) == (None, 0)
+
+
+def test_whatDrainsMayMoveToAnotherPath(peers: Peers) -> None:
+    users = streamed(peers)
+    peers.bob.links.drain()
+    peers.flush()
+    peers.lose()
+    peers.advance(1)
+    peers.connect()
+    peers.flush()
+    users[0].transport.write(b"still")
+    peers.flush()
+    assert users[1].received == b"still"
+
+
+def test_linksWithoutStreamsEndAtOnce(peers: Peers) -> None:
+    peers.linked()
+    over: list[object] = []
+    link = peers.alice.link
+    peers.bob.links.drain().addCallback(over.append)
+    assert over
+    peers.flush()
+    assert link.session.isOver
+
+
+def test_stoppingWaitsUntilTheOtherEndsHaveHeard(peers: Peers) -> None:
+    streamed(peers)
+    heard: list[object] = []
+    peers.bob.links.abort().addCallback(heard.append)
+    assert heard == []
+    peers.flush()
+    assert heard
+    nobody: list[object] = []
+    peers.bob.links.abort().addCallback(nobody.append)
+    assert nobody
+
+
+def test_whoIsTiredOfWaitingLeavesNothing(peers: Peers) -> None:
+    streamed(peers)
+    failed: list[object] = []
+    for waiting in (peers.bob.links.drain(), peers.bob.links.abort()):
+        waiting.addErrback(lambda failure: failed.append(failure.type))
+        waiting.cancel()
+    peers.flush()
 
 
 # Pins that change.

@@ -292,6 +292,19 @@ def test_aServiceIsPublishedAtTheRouter() -> None:
     world.end()
 
 
+def test_whenItClosesTheRouterKeepsThePortForThoseWhoAreThere() -> None:
+    world = World()
+    publishing = world.publish(WEB)
+    world.client.seenAt(SEEN)
+    world.pass_(2)
+    assert len(world.reactor.open) == 1
+    publishing.close()
+    world.pass_(20)
+    assert world.reactor.open == []
+    assert publishing.toJSON()["web"]["address"] == f"{OUTSIDE}:8080"
+    world.end()
+
+
 def test_theLocalPortIsTheSameEachTimeIfItIsFree() -> None:
     for taken, number in ((set[int](), LOCAL), ({LOCAL}, 4000)):
         world = World()
