@@ -18,7 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from zope.interface import implementer
 
-from punchd.errors import ConfigurationError, PunchdError, Unreachable
+from punchd.errors import ConfigurationError, PunchdError
 from punchd.hooks.command import Command
 from punchd.hooks.telling import makeTeller
 from punchd.identity.certificates import selfSigned
@@ -40,7 +40,7 @@ from punchd.peer.arrivals import Arrivals
 from punchd.peer.connecting import Connecting
 from punchd.peer.control import SOCKET, Answers, ControlFactory, clearSocket
 from punchd.peer.conversation import Greeting
-from punchd.peer.describing import describeServer
+from punchd.peer.describing import describeServer, findNat
 from punchd.peer.dialling import Dialling
 from punchd.peer.experience import Experience
 from punchd.peer.exposing import Exposures
@@ -65,9 +65,6 @@ from punchd.wire.versions import LINK_ALPN, MASTER_ALPN
 
 if TYPE_CHECKING:
     from punchd.interfaces import StreamTaker
-
-#: Seconds for which C{punchd nat} waits for what is being found out.
-NAT_PATIENCE = 8.0
 
 #: Seconds that other peers have to hear that this one ends.
 FAREWELL = 1.0
@@ -134,6 +131,7 @@ class PunchdPeer(Service):
         self._listening: list[IListeningPort] = []
         self._control: list[IListeningPort] = []
         self._splices = Splices()
+        self._ending: list[Deferred[Any]] = []
         self._policy = AllowList.parse(self.pins, list(allow))
         credentials = selfSigned(self.identity)
         names = preferred(list(strategies)) if order is None else list(order)
@@ -314,8 +312,8 @@ class PunchdPeer(Service):
         @return: fires when the streams that there are have finished, every byte of them. What has
             not by then, L{stopService} breaks.
         """
-        if self._announcing.running:
-            self._announcing.stopService()
+        # Nothing has changed because this peer ends.
+        self._end(self._telling, self._announcing)
         for client in self.clients:
             client.listing = UNLISTED
             client.update()
@@ -335,17 +333,7 @@ class PunchdPeer(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        services = (
-            # Nothing has changed because this peer ends.
-            self._telling,
-            self._announcing,
-            self._publishing,
-            self._leased,
-            self._leases,
-        )
-        returning = DeferredList(
-            [maybeDeferred(one.stopService) for one in services if one is not None and one.running]
-        )
+        self._end(self._telling, self._announcing, self._publishing, self._leased, self._leases)
         await self._stopListening()
         self.opener.stop()
         farewell = self.links.abort().addTimeout(FAREWELL, self._reactor, lambda *_: None)
@@ -354,7 +342,15 @@ class PunchdPeer(Service):
             if client.running:
                 await client.stopService()
         await farewell
-        await returning
+        await DeferredList(self._ending)
+
+    def _end(self, *services: Service | None) -> None:
+        """
+        Stop those of them that are there, and run.
+        """
+        for one in services:
+            if one is not None and one.running:
+                self._ending.append(maybeDeferred(one.stopService))
 
     @property
     def address(self) -> PeerAddress:
@@ -382,23 +378,9 @@ class PunchdPeer(Service):
 
     async def findNat(self, again: bool) -> dict[str, Any]:
         """
-        As C{punchd nat --json} shows it: from the first server that is connected. When looking
-        anew has failed, what was found before is there, and C{problem} says why.
-
-        @param again: whether to look anew, whatever is known.
-        @raise Unreachable: when there is no server, or nothing could be found out.
+        See L{punchd.peer.describing.findNat}.
         """
-        connected = [client for client in self.clients if client.isConnected]
-        if not connected:
-            raise Unreachable("not connected to any server, which it takes to find out")
-        client, discovering = connected[0], connected[0].discovering
-        if again:
-            discovering.begin()
-        await discovering.whenFound().addTimeout(NAT_PATIENCE, self._reactor, lambda *_: None)
-        if discovering.report is None:
-            raise Unreachable(f"{discovering.problem or 'nothing was found out yet'}: try --again")
-        found = discovering.report.toJSON()
-        return {"server": str(client.join), **found, "problem": discovering.problem}
+        return await findNat(self.clients, self._reactor, again)
 
     def describe(self) -> dict[str, Any]:
         """

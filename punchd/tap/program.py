@@ -124,6 +124,8 @@ class Program(MultiService):
         self._looking = self._clock.callLater(period, self._look)
 
     def stopService(self) -> Deferred[None]:
+        if self._isStopping:
+            return self._ended
         self._isStopping = True
         self._supervisor.stops(self._patience + CLOSING)
         self._whenSignalled(self.hurry)
