@@ -28,10 +28,15 @@ ABSURD = 1024 * _MiB
 # it was fast.
 _OPENING, _GROWING = 16, 2
 
+#: Round trips in which a window is read whose sender is held up by it. More is granted when half of
+#: it was read; where the halves are not quite equal, the lesser one waits for the other, and each
+#: takes a round trip, and a little for the processes at both ends.
+HELD_UP = 3
+
 #: Seconds that a round trip is taken for at least: where it is shorter, the processes at both ends
-#: take longer than the network. With 5 ms, on a path without delay, windows grow until megabytes
-#: wait in front of a busy receiver, and whatever else it should hear waits behind them.
-_SHORTEST = 0.0025
+#: take longer than the network. With twice as many, on a path without delay, windows grow until
+#: megabytes wait in front of a busy receiver, and whatever else it should hear waits behind them.
+_SHORTEST = 0.0017
 
 #: The same, before it was measured.
 _UNKNOWN = 0.1
@@ -141,15 +146,16 @@ class Window:
 
     def grant(self, now: float, roundTrip: float | None) -> int:
         """
-        Grant more. A window that was read within two round trips held the sender up: it doubles.
+        Grant more. A window doubles that holds its sender up: see L{HELD_UP}.
 
         @param roundTrip: seconds, if known; without what waits on the way, or windows would grow
             because they have grown.
         @return: up to which byte of the stream may be sent.
         """
-        if self.consumed - self._mark >= self.size:
+        used = self.consumed - self._mark
+        if used * 2 >= self.size:
             trip = _UNKNOWN if roundTrip is None else max(roundTrip, _SHORTEST)
-            if now - self._since <= 2 * trip:
+            if (now - self._since) * self.size <= HELD_UP * trip * used:
                 self._grow(min(2 * self.size, self._limits.mostWindow), _GROWING)
             self._mark = self.consumed
             self._since = now

@@ -39,9 +39,9 @@ def test_moreIsGrantedWhenHalfWasRead() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "roundTrip", "grows"),
-    [(0.2, 0.1, True), (0.21, 0.1, False), (0.2, None, True), (0.005, 0.0001, True)],
+    [(0.3, 0.1, True), (0.31, 0.1, False), (0.3, None, True), (0.005, 0.0001, True)],
 )
-def test_aWindowDoublesWhenItWasReadWithinTwoRoundTrips(
+def test_aWindowDoublesWhenItWasReadWithinThreeRoundTrips(
     seconds: float, roundTrip: float | None, grows: bool
 ) -> None:
     window = makeWindow()
@@ -50,6 +50,52 @@ def test_aWindowDoublesWhenItWasReadWithinTwoRoundTrips(
     window.consume(50_000)
     window.grant(seconds, roundTrip)
     assert window.size == (100_000 if grows else 50_000)
+
+
+def test_halfAWindowTellsIt() -> None:
+    window = makeWindow()
+    window.open(0.0)
+    window.receive(25_000)
+    window.consume(25_000)
+    window.grant(0.15, 0.1)
+    assert window.size == 100_000
+
+
+@pytest.mark.parametrize("oneWay", [0.005, 0.05, 0.3])
+@pytest.mark.parametrize("first", range(1, 16))
+def test_aSenderIsNotHeldUpForLongHoweverItBegins(first: int, oneWay: float) -> None:
+    # TCP brings the first window in two parts, a round trip apart: at some sizes the halves that
+    # are granted then depend on each other for ever.
+    limits = Limits()
+    window, credit = makeWindow(limits=limits), Credit(0)
+    # What is under way: when it is there, how many bytes.
+    arriving: list[tuple[float, int]] = []
+    granted: list[tuple[float, int]] = [(oneWay, window.open(0.0))]
+    at, part = 0.0, limits.firstWindow * first // 16
+    while at < 24 * oneWay:
+        at, kind, number = min(
+            [(when, 0, limit) for when, limit in granted]
+            + [(when, 1, length) for when, length in arriving]
+        )
+        if kind == 0:
+            granted.remove((at, number))
+            credit.extend(number)
+            length = credit.left
+            if credit.sent == 0:
+                arriving += [(at + oneWay, part), (at + 3 * oneWay, length - part)]
+            else:
+                arriving.append((at + oneWay, length))
+            credit.sent += length
+        else:
+            arriving.remove((at, number))
+            while number:
+                piece = min(number, 16_000)
+                number -= piece
+                window.receive(piece)
+                if window.consume(piece):
+                    # The processes take a little time.
+                    granted.append((at + oneWay * 1.05, window.grant(at, 2 * oneWay)))
+    assert window.size >= 16 * limits.firstWindow
 
 
 def test_aWindowGrowsNoFurtherThanItMay() -> None:

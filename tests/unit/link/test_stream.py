@@ -663,7 +663,7 @@ def test_aSlowReadersWindowDoesNotGrow() -> None:
     link = Link()
     mine, theirs, _, _ = link.open()
     for _ in range(20):
-        mine.write(bytes(128 * 1024))
+        mine.write(bytes(64 * 1024))
         link.advance(1)
     assert theirs._input.window.size == Limits().firstWindow
     link.end()
