@@ -39,6 +39,10 @@ SAMPLE: Final = [
 
 CHOSEN: Final = list(product(KINDS, repeat=2)) if os.environ.get("PUNCHD_ALL_PAIRS") else SAMPLE
 
+#: A process that gets no processor for a second comes too late for a strategy's turn, and the next
+#: one wins. What differs each time really does.
+TRIES: Final[list[list[str]]] = [[], ["--again"], ["--again"]]
+
 #: A guess may hit the very port that another strategy is dialling, or come too late for its turn.
 GUESSING: Final = {"predicted", "birthday"}
 
@@ -81,10 +85,15 @@ def inMemory(caller: str, callee: str) -> Any:
 def test_whatHappensInMemoryHappensInTheKernel(
     deployment: Deployment, caller: str, callee: str
 ) -> None:
-    peers = deployment.peers
-    shown = peers[f"{caller}.caller"].command("ping", f"{callee}.callee", "--json", check=False)
-    real = json.loads(shown.stdout)
     remembered = inMemory(caller, callee)
-    assert real["path"] == remembered.path
+    expected = [remembered.path]
     if (caller, callee) not in PAIRS and remembered.strategy not in GUESSING:
-        assert real["strategy"] == remembered.strategy
+        expected.append(remembered.strategy)
+    peer = deployment.peers[f"{caller}.caller"]
+    for again in TRIES:
+        shown = peer.command("ping", f"{callee}.callee", "--json", *again, check=False)
+        real = json.loads(shown.stdout)
+        found = [real["path"], real["strategy"]][: len(expected)]
+        if found == expected:
+            break
+    assert found == expected, real
