@@ -8,9 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from punchd.testing.natlab import Host
+
+#: The manual's.
+RECIPES: Final = Path(__file__).parents[2] / "docs/examples/on-change"
+ZONE: Final = "peers.example.org"
 
 _PATIENCE = 15.0
 
@@ -81,14 +85,8 @@ http {{
     access_log off;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
-    include {folder}/upstreams/*.conf;
     include {folder}/*.more;
-    server {{
-        listen 80;
-        location / {{
-            proxy_pass http://web.bob;
-        }}
-    }}
+    {site}
 }}
 """
 
@@ -105,7 +103,8 @@ class Nginx(_Daemon):
         super().__init__(host, folder)
         self.upstreams = folder / "upstreams"
         self.upstreams.mkdir()
-        (folder / "conf").write_text(_NGINX.format(folder=folder))
+        site = (RECIPES / "bob.conf").read_text().replace("/etc/nginx", str(folder))
+        (folder / "conf").write_text(_NGINX.format(folder=folder, site=site))
         self.called = f"nginx -e {folder}/log -c {folder}/conf"
 
     def command(self) -> list[str]:
@@ -123,7 +122,6 @@ class Nginx(_Daemon):
 
 
 _BIND = """
-include "{folder}/key";
 options {{
     directory "{folder}";
     listen-on {{ {address}; }};
@@ -133,11 +131,7 @@ options {{
     dnssec-validation no;
 }};
 controls {{ }};
-zone "{zone}" {{
-    type primary;
-    file "zone";
-    update-policy {{ grant punchd. subdomain {zone}. A AAAA SRV; }};
-}};
+{zone}
 """
 
 _RECORDS = """$TTL 30
@@ -149,13 +143,16 @@ ns A {address}
 
 class Bind(_Daemon):
     """
-    A BIND that serves one zone, which may be updated with the key in the file C{key}.
+    A BIND that serves the manual's zone, which may be updated with the key in the file C{key}.
     """
 
-    def __init__(self, host: Host, folder: Path, zone: str) -> None:
+    def __init__(self, host: Host, folder: Path) -> None:
         super().__init__(host, folder)
         self.key = folder / "key"
-        (folder / "conf").write_text(_BIND.format(folder=folder, address=host.address, zone=zone))
+        text = (RECIPES / "zone.conf").read_text()
+        text = text.replace("/etc/bind/punchd.key", str(self.key))
+        text = text.replace("/var/lib/bind/peers.example.org", str(folder / "zone"))
+        (folder / "conf").write_text(_BIND.format(folder=folder, address=host.address, zone=text))
         (folder / "zone").write_text(_RECORDS.format(address=host.address))
         self.key.write_text(host.run(["tsig-keygen", "punchd."]).stdout)
 

@@ -17,9 +17,9 @@ import pytest
 
 from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import Host, NatLab
-from tests.natlab.daemons import Bind, Nginx, until
+from tests.natlab.daemons import RECIPES, ZONE, Bind, Nginx, until
 from tests.natlab.source import Page
-from tests.natlab.test_recipes import RECIPES, UNPRIVILEGED, ZONE
+from tests.natlab.test_recipes import UNPRIVILEGED
 
 pytestmark = pytest.mark.waiting
 
@@ -73,7 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with NatLab(delay=0.005) as lab, contextlib.ExitStack() as stack:
         server = lab.addPublic("server")
         nginx = Nginx(server, folder / "nginx")
-        bind = stack.enter_context(Bind(server, folder / "bind", ZONE))
+        bind = stack.enter_context(Bind(server, folder / "bind"))
         toNginx = [*UNPRIVILEGED, RECIPES / "nginx-upstream.sh", nginx.upstreams, "bob/web"]
         toBIND = [RECIPES / "dns-update.sh", ZONE, bind.key, "web"]
         settings = [f"NGINX_COMMAND={nginx.called}", f"DNS_SERVER={server.address}"]

@@ -19,12 +19,9 @@ from attrs import evolve
 from punchd.hooks.facts import Facts, Subject, variablesFor
 from punchd.testing.natlab import Host, NatLab
 from punchd.values.peers import PeerID
-from tests.natlab.daemons import Bind, Nginx, until
+from tests.natlab.daemons import RECIPES, ZONE, Bind, Nginx, until
 
 pytestmark = pytest.mark.waiting
-
-RECIPES: Final = Path(__file__).parents[2] / "docs/examples/on-change"
-ZONE: Final = "peers.example.org"
 
 UNPRIVILEGED: Final = ("setpriv", "--bounding-set=-dac_override")
 """Root who may not write everywhere."""
@@ -106,7 +103,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             command = [sys.executable, "-m", "http.server", "8080", "--directory", str(pages)]
             place.popen(command, stderr=DEVNULL, stdout=DEVNULL)
         nginx = Nginx(server, folder / "nginx")
-        bind = stack.enter_context(Bind(server, folder / "bind", ZONE))
+        bind = stack.enter_context(Bind(server, folder / "bind"))
         here = World(lab, server, client, one, other, nginx, bind)
         # As the manual says: once by hand.
         assert here.tellNginx() == (0, "")

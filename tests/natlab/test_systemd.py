@@ -395,3 +395,49 @@ class TestThePeer:
         # waited for bob to come back.
         assert download.returncode != 0
         assert systemd.show("punchd-peer", "Result") == {"Result": "success"}
+
+
+class TestACommandOnChanges(Cleaned):
+    def test_nginxHearsOfItByAnotherUnit(self, systemd: Booted) -> None:
+        """
+        As the howto says. Nothing is published on this network without routers, so the command is
+        told where the service is.
+        """
+        recipes = ROOT / "docs/examples/on-change"
+        recipe = "/usr/local/bin/nginx-upstream.sh"
+        systemd.write(recipe, (recipes / "nginx-upstream.sh").read_text())
+        systemd.run("chmod", "755", recipe)
+        for name in ("nginx-upstreams.path", "nginx-upstreams.service"):
+            systemd.write(f"/etc/systemd/system/{name}", (recipes / name).read_text())
+        dropIn(systemd, "punchd-server", (recipes / "nginx-upstreams.conf").read_text())
+        upstreams = "/var/lib/punchd-server/upstreams"
+        told = f"PUNCHD_ADDRESS=127.0.0.1 PUNCHD_SERVICES=web={WEB}"
+        command = f"env {told} {recipe} {upstreams} bob/web"
+        systemd.write("/etc/punchd/server.toml", f'{SERVER}on-change = "{command}"\n')
+        join = startServer(systemd)
+        systemd.run(
+            *("sh", "-ec"),
+            f"cd /var/lib/punchd-server; mkdir upstreams; {recipe} upstreams bob/web\n"
+            "chown -R --reference=. upstreams",
+        )
+        systemd.write(
+            "/etc/nginx/conf.d/bob.conf",
+            (recipes / "bob.conf")
+            .read_text()
+            .replace("/etc/nginx/upstreams", upstreams)
+            .replace("listen 80", "listen 127.0.0.1:8888"),
+        )
+        systemd.run("mkdir", "/var/log/nginx", "/var/lib/nginx")
+        systemd.systemctl("start", "nginx", "nginx-upstreams.path")
+
+        def get() -> str:
+            url = "http://127.0.0.1:8888/hello"
+            return systemd.run("curl", "-sS", "--max-time", "5", url, check=False).stdout
+
+        assert "502" in get()
+        bob = Beside(systemd, "bob", join)
+        bob.start()
+        systemd.waitFor(lambda: get() == "hello", "served")
+        bob.close()
+        systemd.systemctl("stop", "nginx", "nginx-upstreams.path")
+        assert "it will be tried again" not in systemd.journal("--unit=punchd-server")
