@@ -36,7 +36,7 @@ NAME: Final = "bob.example.org"
 DELAY: Final = 0.01
 """Seconds between two sites, one way."""
 
-LARGE: Final = 60 * 1000 * 1000
+LARGE: Final = 20 * 1000 * 1000
 """Bytes of the large file."""
 
 PATIENCE: Final = 20.0
