@@ -18,9 +18,11 @@ from punchd.values.peers import PeerAddress
 PEER_ID = 0xE0
 PEER_NAME = 0xE1
 
-# Section 2.2: what version 2 begins with; the version and the command PROXY; address families, with
-# TCP, or neither.
+# Section 2.2: what version 2 begins with; the version and a command; address families, with TCP, or
+# neither. The command LOCAL says that there are no addresses but the connection's own: HAProxy does
+# not take the command PROXY without any.
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_LOCAL = 0x20
 _PROXY = 0x21
 _TCP4 = 0x11
 _TCP6 = 0x21
@@ -85,14 +87,14 @@ def _textOf(host: IPv4 | IPv6) -> str:
 
 
 def _packBinary(ends: Ends | None, hosts: _Hosts | None, caller: PeerAddress | None) -> bytes:
-    family, body = _UNSPECIFIED, b""
+    command, family, body = _LOCAL, _UNSPECIFIED, b""
     if ends is not None and hosts is not None:
-        family = _TCP4 if hosts[0].version == 4 else _TCP6
+        command, family = _PROXY, _TCP4 if hosts[0].version == 4 else _TCP6
         body = hosts[0].packed + hosts[1].packed
         body += b"".join(end.port.to_bytes(2, "big") for end in (ends.there, ends.here))
     if caller is not None:
         body += _field(PEER_ID, str(caller.peerID)) + _field(PEER_NAME, caller.name)
-    return _SIGNATURE + bytes([_PROXY, family]) + len(body).to_bytes(2, "big") + body
+    return _SIGNATURE + bytes([command, family]) + len(body).to_bytes(2, "big") + body
 
 
 def _field(kind: int, text: str) -> bytes:

@@ -92,6 +92,10 @@ def test_addressesThatAreNotKnownAreNotToldOf() -> None:
     assert ProxyVersion.TEXT.pack(None, ALICE) == b"PROXY UNKNOWN\r\n"
 
 
+def test_withoutAddressesTheCommandIsOneThatEverybodyTakes() -> None:
+    assert ProxyVersion.BINARY.pack(None, None)[12:] == b"\x20\x00\x00\x00"
+
+
 def test_theCallerIsToldAlsoWhereTheAddressesAreNotKnown() -> None:
     assert fields(ProxyVersion.BINARY.pack(None, ALICE), 0)[PEER_NAME] == b"alice"
 
