@@ -86,6 +86,19 @@ class Facts:
         """
         return Facts(self.subject, self.name, self.peerID, isThere=False)
 
+    def isPartOf(self, other: Facts) -> bool:
+        """
+        Whether these facts are C{other} without some of its services, or without the address beside
+        the first one.
+        """
+        return (
+            self != other
+            and self.addresses[:1] == other.addresses[:1]
+            and set(self.addresses) <= set(other.addresses)
+            and set(self.services) <= set(other.services)
+            and evolve(self, addresses=other.addresses, services=other.services) == other
+        )
+
     def toVariables(self) -> dict[str, str]:
         """
         What says them.

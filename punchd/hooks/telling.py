@@ -31,8 +31,10 @@ from punchd.identity.folder import StateFolder
 
 _log = Logger()
 
-#: Seconds for which what changes at the same time is gathered.
+#: Seconds for which what changes at the same time is gathered; and for which what is only missing
+#: may come back: who has connected anew is looked for at his ports again.
 GATHERING = 0.2
+MISSING = 5.0
 
 #: Seconds from the beginning of one run to the next one about the same subject; and from the end of
 #: one to the next one at all: what strangers do must not keep the machine busy.
@@ -74,6 +76,7 @@ class _Told:
     @ivar latest: the facts.
     @ivar told: those of the latest run that has succeeded.
     @ivar isUncertain: whether it may have done something else since; then it is told again.
+    @ivar isRemembered: whether it was told of by an earlier process, and not yet by this one.
     @ivar failures: runs that have failed since then.
     @ivar notBefore: when the next run may begin at the earliest.
     @ivar leavesAt: when a subject that is not there is taken for gone.
@@ -83,6 +86,7 @@ class _Told:
     latest: Facts
     told: Facts | None = None
     isUncertain: bool = False
+    isRemembered: bool = False
     failures: int = 0
     notBefore: float = 0.0
     leavesAt: float = 0.0
@@ -96,6 +100,15 @@ class _Told:
         if self.isUncertain:
             return False
         return self.latest == self.told or (self.told is None and not self.latest.isThere)
+
+    @property
+    def isUrgent(self) -> bool:
+        """
+        Whether what was told is wrong, and not just more than there is at the moment.
+        """
+        if self.isRemembered:
+            return False
+        return self.isUncertain or self.told is None or not self.latest.isPartOf(self.told)
 
 
 class Teller(Service):
@@ -142,7 +155,8 @@ class Teller(Service):
         if which(program, path=self._environment.get("PATH")) is None:
             _log.warn("--on-change: there is no program {program} yet", program=program)
         for facts in self._memory.load():
-            subject = _Told(facts, isUncertain=True, leavesAt=self._clock.seconds() + RETURNING)
+            subject = _Told(facts, isUncertain=True, isRemembered=True)
+            subject.leavesAt = self._clock.seconds() + RETURNING
             self._subjects[facts.key] = subject
             self._gone[facts.key] = None
             self._plan(subject)
@@ -171,9 +185,8 @@ class Teller(Service):
             self._gone[facts.key] = None
             subject.leavesAt = self._clock.seconds() + LEAVING
             self._forgetOldest()
-        if subject is self._current or (isSteady and self._isPlanned(subject)):
-            return
-        self._plan(subject)
+        if subject is not self._current:
+            self._plan(subject, isSteady)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -192,23 +205,32 @@ class Teller(Service):
         self._idle = Deferred()
         return self._idle
 
-    def _plan(self, subject: _Told) -> None:
+    def _plan(self, subject: _Told, isSteady: bool = False) -> None:
         """
         See to it that the command is told, if there is anything.
+
+        @param isSteady: whether it does not begin to wait anew, if it waits already.
         """
-        self._unplan(subject)
         if subject.isSettled:
+            self._unplan(subject)
             if not subject.latest.isThere:
                 self._forget(subject)
             return
         now = self._clock.seconds()
-        due = max(subject.notBefore, subject.leavesAt or now + GATHERING)
-        subject.timer = self._clock.callLater(max(0.0, due - now), self._due, subject)
+        soon = now + (GATHERING if subject.isUrgent else MISSING)
+        due = max(subject.notBefore, subject.leavesAt or soon)
+        if not isSteady or not self._isPlanned(subject, due):
+            self._unplan(subject)
+            subject.timer = self._clock.callLater(max(0.0, due - now), self._due, subject)
 
-    def _isPlanned(self, subject: _Told) -> bool:
+    def _isPlanned(self, subject: _Told, due: float) -> bool:
+        """
+        Whether it is to be told by then.
+        """
         key = subject.latest.key
-        isWaiting = subject.timer is not None or key in self._fresh or key in self._again
-        return isWaiting and not subject.isSettled
+        if key in self._fresh or key in self._again:
+            return True
+        return subject.timer is not None and subject.timer.getTime() <= due
 
     def _unplan(self, subject: _Told) -> None:
         key = subject.latest.key
@@ -249,7 +271,7 @@ class Teller(Service):
         if self._current is not None or self._rest is not None or not waiting:
             return
         self._current = subject = waiting.pop(next(iter(waiting)))
-        facts, subject.isUncertain = subject.latest, True
+        facts, subject.isUncertain, subject.isRemembered = subject.latest, True, False
         subject.notBefore = self._clock.seconds() + PACE
         if facts.isThere and facts.canLeave:
             self._memory.keep(facts)

@@ -24,6 +24,7 @@ from punchd.hooks.telling import (
     GATHERING,
     LAST_RETRY,
     LEAVING,
+    MISSING,
     PACE,
     REST,
     RETURNING,
@@ -101,7 +102,7 @@ class World:
         Let runs end at once, until nothing is left to be told.
         """
         for _ in range(100):
-            self.wait(PACE)
+            self.wait(max(PACE, MISSING))
             if self.isIdle:
                 return
             self.child.exit(status)
@@ -174,6 +175,53 @@ def test_whoIsBackSoonHasNotBeenAway(world: World) -> None:
     world.tell(BOB)
     world.wait(2 * LEAVING)
     assert len(world.told) == 1
+
+
+def serving(facts: Facts, *addresses: str) -> Facts:
+    return evolve(facts, addresses=(*facts.addresses, *addresses), services=(("web", 80),))
+
+
+def test_whatIsOnlyMissingMayComeBack(world: World) -> None:
+    """
+    The peer has connected anew, and has to be found at its port again.
+    """
+    world.tell(serving(BOB, "2001:db8::1"))
+    world.settle()
+    world.tell(BOB.gone(), BOB)
+    world.wait(1)
+    world.tell(serving(BOB))
+    world.wait(1)
+    world.tell(serving(BOB, "2001:db8::1"))
+    world.wait(2 * MISSING)
+    assert len(world.told) == 1
+
+
+def test_whatStaysMissingIsTold(world: World) -> None:
+    world.tell(serving(BOB))
+    world.settle()
+    world.tell(BOB)
+    world.wait(MISSING - 0.1)
+    assert len(world.told) == 1
+    world.wait(0.1)
+    assert world.told[1:] == ["changed bob 198.51.100.1"]
+
+
+def test_whatIsWrongIsToldAtOnceWhateverElseIsMissing(world: World) -> None:
+    world.tell(serving(BOB))
+    world.settle()
+    world.tell(BOB)
+    world.wait(1)
+    world.tell(MOVED)
+    world.wait(GATHERING)
+    assert world.told[1:] == ["changed bob 198.51.100.2"]
+
+
+def test_whoDoesNotWantToBeFoundAnyMoreIsTakenOutAtOnce(world: World) -> None:
+    world.tell(BOB)
+    world.settle()
+    world.tell(evolve(BOB, addresses=()))
+    world.wait(GATHERING)
+    assert world.told[1:] == ["changed bob"]
 
 
 def test_whoStaysAwayHasGone(world: World) -> None:
@@ -460,14 +508,25 @@ def test_afterARestartAllAreToldAsTheyAre(world: World) -> None:
     assert world.told == ["arrived bob 198.51.100.1"]
 
 
+def test_whoWasKnownBeforeARestartIsToldWithAllThatHeHas(world: World) -> None:
+    world.tell(serving(BOB))
+    world.settle()
+    restarted(world)
+    world.tell(BOB)
+    world.wait(2)
+    world.tell(serving(BOB))
+    world.settle()
+    assert world.told == ["arrived bob 198.51.100.1 web=80"]
+
+
 def test_whoHasGoneMeanwhileIsToldToHaveGone(world: World) -> None:
     world.tell(BOB, CAROL)
     world.settle()
     restarted(world)
     world.tell(CAROL)
-    world.wait(GATHERING)
+    world.wait(MISSING)
     world.child.exit()
-    world.wait(RETURNING - 1)
+    world.wait(RETURNING - MISSING - 1)
     assert world.told == ["arrived carol 198.51.100.1"]
     world.wait(1)
     assert world.told[1:] == ["left bob"]
