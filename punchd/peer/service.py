@@ -199,9 +199,8 @@ class PunchdPeer(Service):
         self._telling: Telling | None = None
         if onChange is not None:
             teller = makeTeller(reactor, onChange, folder)
-            self._telling = Telling(
-                reactor, teller, self.address, self.clients, published, self.links
-            )
+            known = (self.clients, published, self.links)
+            self._telling = Telling(reactor, teller, self.address, *known)
 
     def _answering(self, client: MasterClient) -> Answering:
         return Answering(client, self.pins, self._policy, self.punches, self.links)
