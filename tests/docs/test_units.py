@@ -60,7 +60,7 @@ def test_thePeersUnitIsAsTheHowtoSays() -> None:
     assert len(ours) > 30
 
 
-@pytest.mark.parametrize("file", ["low-ports.conf", "dns-sockets.conf"])
+@pytest.mark.parametrize("file", ["low-ports.conf", "dns-sockets.conf", "nginx.conf"])
 def test_theDropInsAreOfThatForm(file: str) -> None:
     parser = ConfigParser(interpolation=None)
     parser.read(EXAMPLES / file)

@@ -41,10 +41,23 @@ WEB = 8000
 #: Units of these tests.
 BESIDE = "/run/systemd/system/beside.service"
 SITE = "/run/systemd/system/site.service"
+SSHD = "/run/systemd/system/peers-sshd.service"
 
 #: Bytes of a download, and how many of them its client takes a second.
 LARGE = 8_000_000
 RATE = 4_000_000
+
+
+NGINX = """\
+error_log stderr notice;
+pid /run/nginx.pid;
+events {}
+http {
+    access_log off;
+    include /etc/nginx/punchd/*.conf;
+    server { listen 127.0.0.1:8081; }
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +274,41 @@ def soaOf(systemd: Booted, *options: str) -> list[str]:
     return systemd.run(*command, "peers.example.org", "SOA").stdout.splitlines()
 
 
+class TestCommandsOnChanges(Cleaned):
+    def test_theyLetNginxReadWhatTheyWrite(self, systemd: Booted) -> None:
+        # As the howto says, with an nginx that has a port here.
+        systemd.run("groupadd", "--system", "punchd-nginx")
+        systemd.run("install", "-d", "-g", "punchd-nginx", "-m", "2770", "/etc/nginx/punchd")
+        for name in ("punchd-nginx.path", "punchd-nginx.service"):
+            systemd.write(f"/run/systemd/system/{name}", (EXAMPLES / name).read_text("utf-8"))
+        dropIn(systemd, "punchd-server", (EXAMPLES / "nginx.conf").read_text("utf-8"))
+        nginx = "/usr/sbin/nginx -c /tmp/nginx.conf"
+        systemd.write(
+            "/run/systemd/system/nginx.service",
+            f"[Service]\nStateDirectory=nginx\nExecStart={nginx} -g 'daemon off;'\n"
+            f"ExecReload={nginx} -s reload\n",
+        )
+        systemd.write("/tmp/nginx.conf", NGINX)
+        script = "/opt/punchd/code/docs/examples/on-change/nginx-upstream.sh"
+        command = f'on-change = "{script} /etc/nginx/punchd bob/web"\n'
+        systemd.write("/etc/punchd/server.toml", SERVER + command)
+        systemd.systemctl("daemon-reload")
+        systemd.systemctl("start", "nginx", "punchd-nginx.path")
+        join = startServer(systemd)
+        bob = Beside(systemd, "bob", join)
+        try:
+            bob.start()
+            upstream = "/etc/nginx/punchd/web.bob.conf"
+            systemd.waitFor(lambda: (systemd.root / upstream[1:]).exists(), "written")
+            assert "upstream web.bob {" in systemd.read(upstream)
+            systemd.waitFor(
+                lambda: "signal process started" in systemd.journal("--unit=nginx"), "reloaded"
+            )
+        finally:
+            bob.close()
+            systemd.systemctl("stop", "punchd-nginx.path", "nginx")
+
+
 class TestSockets(Cleaned):
     def test_theDNSListensWithoutACapability(self, systemd: Booted) -> None:
         dropIn(systemd, "punchd-server", (EXAMPLES / "dns-sockets.conf").read_text("utf-8"))
@@ -306,14 +354,37 @@ class TestSockets(Cleaned):
             bob.close()
 
 
+def startSshd(systemd: Booted) -> None:
+    """
+    On port 2200, for root with a key.
+    """
+    make = (
+        "mkdir -p /tmp/ssh /run/sshd && cd /tmp/ssh && chmod 700 . && "
+        "for each in host user; do ssh-keygen -q -t ed25519 -N '' -f $each; done && "
+        'echo "[127.0.0.1]:2222 $(cat host.pub)" >known'
+    )
+    systemd.run("sh", "-c", make)
+    options = (
+        *("ListenAddress=127.0.0.1:2200", "HostKey=/tmp/ssh/host", "StrictModes=no", "UsePAM=no"),
+        *("AuthorizedKeysFile=/tmp/ssh/user.pub", "PidFile=none", "PermitRootLogin=yes"),
+    )
+    command = f"/usr/sbin/sshd -D -f /dev/null {' '.join(f'-o{each}' for each in options)}"
+    systemd.write(SSHD, f"[Service]\nExecStart={command}\n")
+    systemd.systemctl("daemon-reload")
+    systemd.systemctl("start", "peers-sshd")
+
+
 @pytest.fixture(scope="class")
 def alice(systemd: Booted) -> Iterator[Beside]:
     """
     Bob runs in the unit; Alice, who reaches his web site, does not.
     """
     join = startServer(systemd)
-    configurePeer(systemd, join, more=f'expose = "web=tcp:127.0.0.1:{WEB}"')
-    alice = Beside(systemd, "alice", join, "--forward=8080=bob/web")
+    exposed = f'expose = ["web=tcp:127.0.0.1:{WEB}", "ssh=tcp:127.0.0.1:2200"]'
+    configurePeer(systemd, join, more=exposed)
+    forwards = ("--forward=8080=bob/web", "--forward=2222=bob/ssh")
+    alice = Beside(systemd, "alice", join, *forwards)
+    startSshd(systemd)
     try:
         acquaint(systemd, "bob", "alice", alice)
         alice.start()
@@ -376,6 +447,23 @@ class TestThePeer:
             "over",
         )
         assert systemd.show("punchd-peer", "Result") == {"Result": "success"}
+
+    def test_aSessionOfSshFinishes(self, systemd: Booted, alice: Beside) -> None:
+        systemd.systemctl("restart", "punchd-peer")
+        systemd.waitFor(lambda: statusOf(systemd).startswith("connected"), "connected")
+        options = ["-oUserKnownHostsFile=/tmp/ssh/known", "-oBatchMode=yes", "-i/tmp/ssh/user"]
+        command = "echo one; sleep 1; echo two"
+        session = subprocess.Popen(
+            systemd.command("ssh", "-p2222", *options, "root@127.0.0.1", command),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert session.stdout is not None
+        assert session.stdout.readline() == "one\n"
+        systemd.systemctl("stop", "punchd-peer")
+        out, err = session.communicate(timeout=20)
+        assert (session.returncode, out, err) == (0, "two\n", "")
 
     def test_whatDoesNotFinishInTimeIsBroken(self, systemd: Booted, alice: Beside) -> None:
         configuration = systemd.read("/etc/punchd/peer.toml")
