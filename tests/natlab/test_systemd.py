@@ -44,8 +44,8 @@ SITE = "/run/systemd/system/site.service"
 SSHD = "/run/systemd/system/peers-sshd.service"
 
 #: Bytes of a download, and how many of them its client takes a second.
-LARGE = 8_000_000
-RATE = 4_000_000
+LARGE = 40_000_000
+RATE = 12_000_000
 
 
 NGINX = """\
@@ -416,7 +416,7 @@ class TestThePeer:
 
     def download(self, systemd: Booted) -> subprocess.Popen[str]:
         """
-        One that takes two seconds, and has begun.
+        One that takes three seconds, and has begun.
         """
         process = subprocess.Popen(
             systemd.command(
