@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from attrs import define, field
+from attrs import define, evolve, field
 from pytest_twisted import ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -31,6 +31,12 @@ from tests.functional.test_server import Visitors, begin, end
 from tests.unit.hooks.pretending import makeFacts
 
 BOB, CAROL = makeFacts("bob"), makeFacts("carol")
+
+
+RECIPES = Path(__file__).parents[2] / "docs/examples/on-change"
+
+#: How somebody is called who may not write everywhere.
+MODEST = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override")
 
 
 def script(path: Path, body: str, mode: int = 0o755) -> str:
@@ -225,6 +231,25 @@ async def test_aMissingCommandIsToldAndTriedAgain(world: World) -> None:
         "the --on-change command cannot be started: No such file or directory",
         "the --on-change command works again",
     ]
+
+
+@ensureDeferred
+async def test_aFolderThatARecipeCannotWriteToIsToldOnce(world: World) -> None:
+    """
+    The manual's, for nginx; which does not come to it.
+    """
+    folder = world.folder / "upstreams"
+    folder.mkdir(0o555)
+    recipe = str(RECIPES / "nginx-upstream.sh")
+    world.startCommand("env", "NGINX_COMMAND=true", *MODEST, recipe, str(folder), "bob/web")
+    world.tell(evolve(BOB, services=(("web", 8080),)), CAROL)
+    await world.hears("it will be tried again")
+    await sleep(1.5)
+    # Carol is nobody's upstream: but the file for bob is not there for her either.
+    assert world.heard(f"cannot write to {folder}") == world.heard("it will be tried again") == 1
+    folder.chmod(0o755)
+    await world.hears("works again")
+    assert "server 198.51.100.1:8080;" in world.content("upstreams/web.bob.conf")
 
 
 @ensureDeferred
