@@ -27,7 +27,13 @@ def unit(name: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     ("file", "tap"),
-    [("server.toml", server), ("dns.toml", server), ("peer.toml", peer), ("forward.toml", peer)],
+    [
+        ("server.toml", server),
+        ("dns.toml", server),
+        ("tls.toml", server),
+        ("peer.toml", peer),
+        ("forward.toml", peer),
+    ],
 )
 def test_theConfigurationFilesAreTaken(file: str, tap: Any) -> None:
     options = tap.Options()
@@ -60,7 +66,7 @@ def test_thePeersUnitIsAsTheHowtoSays() -> None:
     assert len(ours) > 30
 
 
-@pytest.mark.parametrize("file", ["low-ports.conf", "dns-sockets.conf", "nginx.conf"])
+@pytest.mark.parametrize("file", ["low-ports.conf", "dns-sockets.conf", "tls.conf"])
 def test_theDropInsAreOfThatForm(file: str) -> None:
     parser = ConfigParser(interpolation=None)
     parser.read(EXAMPLES / file)

@@ -48,18 +48,6 @@ LARGE = 40_000_000
 RATE = 12_000_000
 
 
-NGINX = """\
-error_log stderr notice;
-pid /run/nginx.pid;
-events {}
-http {
-    access_log off;
-    include /etc/nginx/punchd/*.conf;
-    server { listen 127.0.0.1:8081; }
-}
-"""
-
-
 @pytest.fixture(scope="module")
 def systemd() -> Iterator[Booted]:
     with Booted() as systemd:
@@ -252,6 +240,19 @@ class TestTheServer(Cleaned):
         # That one alone: the tenth bit.
         assert re.search(r"^CapEff:\s0+400$", status, re.MULTILINE)
 
+    def test_aCertificateIsReadByItsGroup(self, systemd: Booted) -> None:
+        make = (
+            "cd /tmp && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+            "-keyout privkey.pem -out fullchain.pem -days 30 -subj /CN=server.example.org "
+            "-addext subjectAltName=DNS:server.example.org && groupadd --system punchd-tls && "
+            "install -d -g punchd-tls -m 0750 /etc/punchd/tls && "
+            "install -g punchd-tls -m 0640 fullchain.pem privkey.pem /etc/punchd/tls"
+        )
+        systemd.run("sh", "-c", make)
+        dropIn(systemd, "punchd-server", (EXAMPLES / "tls.conf").read_text("utf-8"))
+        systemd.write("/etc/punchd/server.toml", (EXAMPLES / "tls.toml").read_text("utf-8"))
+        assert startServer(systemd).startswith("server.example.org:7761#")
+
 
 def acquaint(systemd: Booted, name: str, other: str, beside: Beside) -> None:
     """
@@ -272,41 +273,6 @@ def statusOf(systemd: Booted) -> str:
 def soaOf(systemd: Booted, *options: str) -> list[str]:
     command = ("dig", "@127.0.0.1", "+short", "+tries=1", "+time=10", *options)
     return systemd.run(*command, "peers.example.org", "SOA").stdout.splitlines()
-
-
-class TestCommandsOnChanges(Cleaned):
-    def test_theyLetNginxReadWhatTheyWrite(self, systemd: Booted) -> None:
-        # As the howto says, with an nginx that has a port here.
-        systemd.run("groupadd", "--system", "punchd-nginx")
-        systemd.run("install", "-d", "-g", "punchd-nginx", "-m", "2770", "/etc/nginx/punchd")
-        for name in ("punchd-nginx.path", "punchd-nginx.service"):
-            systemd.write(f"/run/systemd/system/{name}", (EXAMPLES / name).read_text("utf-8"))
-        dropIn(systemd, "punchd-server", (EXAMPLES / "nginx.conf").read_text("utf-8"))
-        nginx = "/usr/sbin/nginx -c /tmp/nginx.conf"
-        systemd.write(
-            "/run/systemd/system/nginx.service",
-            f"[Service]\nStateDirectory=nginx\nExecStart={nginx} -g 'daemon off;'\n"
-            f"ExecReload={nginx} -s reload\n",
-        )
-        systemd.write("/tmp/nginx.conf", NGINX)
-        script = "/opt/punchd/code/docs/examples/on-change/nginx-upstream.sh"
-        command = f'on-change = "{script} /etc/nginx/punchd bob/web"\n'
-        systemd.write("/etc/punchd/server.toml", SERVER + command)
-        systemd.systemctl("daemon-reload")
-        systemd.systemctl("start", "nginx", "punchd-nginx.path")
-        join = startServer(systemd)
-        bob = Beside(systemd, "bob", join)
-        try:
-            bob.start()
-            upstream = "/etc/nginx/punchd/web.bob.conf"
-            systemd.waitFor(lambda: (systemd.root / upstream[1:]).exists(), "written")
-            assert "upstream web.bob {" in systemd.read(upstream)
-            systemd.waitFor(
-                lambda: "signal process started" in systemd.journal("--unit=nginx"), "reloaded"
-            )
-        finally:
-            bob.close()
-            systemd.systemctl("stop", "punchd-nginx.path", "nginx")
 
 
 class TestSockets(Cleaned):
