@@ -15,11 +15,9 @@ from punchd.link.sequence import Outbound
 from punchd.link.stream import Stream
 from punchd.wire.frames import MAX_DATA
 
-#: Bytes of streams that are encrypted and written at once, and that are written in one turn of the
-#: reactor. Each turn costs as much as some 50 KiB of its bytes; but whoever has little to send
-#: waits for the one before.
+#: Bytes of streams that are encrypted and written at once, and in one turn of the reactor. Each turn
+#: costs as much as some 50 KiB of its bytes; but whoever has little to send waits for the one before.
 TOGETHER = 8 * MAX_DATA
-A_TURN = 2 * TOGETHER
 
 #: Bytes that wait for the end of the reactor's turn, so that small writes go out together.
 SMALL = 16384
@@ -105,7 +103,7 @@ class Pump:
             return
         self._isRunning = True
         self._whenBegun()
-        left = A_TURN
+        left = TOGETHER
         try:
             while True:
                 if self._control:
