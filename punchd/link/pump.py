@@ -15,8 +15,9 @@ from punchd.link.sequence import Outbound
 from punchd.link.stream import Stream
 from punchd.wire.frames import MAX_DATA
 
-#: Bytes of streams that are encrypted and written at once, and in one turn of the reactor. Each turn
-#: costs as much as some 50 KiB of its bytes; but whoever has little to send waits for the one before.
+#: Bytes of streams that are encrypted and written at once, and in one turn of the reactor. Each
+#: turn costs as much as some 50 KiB of its bytes; but whoever has little to send waits for the one
+#: before.
 TOGETHER = 8 * MAX_DATA
 
 #: Bytes that wait for the end of the reactor's turn, so that small writes go out together.
