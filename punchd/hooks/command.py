@@ -44,8 +44,15 @@ class Command:
             raise ConfigurationError("--on-change takes a command, such as /usr/local/bin/tell")
         if "\0" in text:
             raise ConfigurationError("--on-change takes no words with a NUL in them")
-        if re.fullmatch(r"[0-9]{1,4}", seconds) is None or not 0 < int(seconds) <= MOST_SECONDS:
-            raise ConfigurationError(
-                f"--on-change-deadline takes seconds, from 1 to {MOST_SECONDS}, not {seconds!r}"
-            )
-        return cls(words, float(seconds))
+        return cls(words, parseDeadline(seconds))
+
+
+def parseDeadline(seconds: str) -> float:
+    """
+    @raise ConfigurationError: when C{seconds} is not a number of them.
+    """
+    if re.fullmatch(r"[0-9]{1,4}", seconds) is None or not 0 < int(seconds) <= MOST_SECONDS:
+        raise ConfigurationError(
+            f"--on-change-deadline takes seconds, from 1 to {MOST_SECONDS}, not {seconds!r}"
+        )
+    return float(seconds)

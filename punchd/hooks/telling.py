@@ -153,7 +153,10 @@ class Teller(Service):
         super().startService()
         program = self._command.words[0]
         if which(program, path=self._environment.get("PATH")) is None:
-            _log.warn("--on-change: there is no program {program} yet", program=program)
+            if "/" in program and os.path.exists(program):
+                _log.warn("--on-change: {program} is not executable yet", program=program)
+            else:
+                _log.warn("--on-change: there is no program {program} yet", program=program)
         for facts in self._memory.load():
             subject = _Told(facts, isUncertain=True, isRemembered=True)
             subject.leavesAt = self._clock.seconds() + RETURNING

@@ -20,7 +20,7 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from punchd.errors import ConfigurationError
-from punchd.hooks.command import DEADLINE, Command
+from punchd.hooks.command import DEADLINE, Command, parseDeadline
 from punchd.identity.folder import defaultState
 from punchd.net.inherited import PREFIX, inheritedStreams
 from punchd.tap.journal import ERROR, JournalObserver, leadsToJournal, prefixed
@@ -51,6 +51,8 @@ class PunchdOptions(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
+        # Docstrings are indented; the help is wrapped anew.
+        self.docs = {name: doc and " ".join(doc.split()) for name, doc in self.docs.items()}
         self.many: dict[str, list[str]] = {name: [] for name in self.repeatable}
         # Set aside while the command line and the file are read: what stands on the command line
         # wins even if it says the same as the default.
@@ -85,10 +87,13 @@ class PunchdOptions(usage.Options):
         """
         The command that C{--on-change} names, if it is given.
 
-        @raise ConfigurationError: when it is none.
+        @raise ConfigurationError: when it is none, or its deadline no number of seconds.
         """
-        text = self["on-change"]
-        return None if text is None else Command.parse(text, self["on-change-deadline"])
+        text, seconds = self["on-change"], self["on-change-deadline"]
+        if text is None:
+            parseDeadline(seconds)
+            return None
+        return Command.parse(text, seconds)
 
     def fail(self, text: str, status: int) -> NoReturn:
         """

@@ -170,7 +170,7 @@ def parseSeconds(options: Options, name: str) -> float:
     """
     text: str = options[name]
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
-        raise ConfigurationError(f"--{name} takes seconds, such as 600, not {text!r}")
+        raise ConfigurationError(f"--{name} takes seconds, from 0 to 999999, not {text!r}")
     return float(text)
 
 

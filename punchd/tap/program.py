@@ -21,6 +21,9 @@ from punchd.tap.supervisor import Supervisor
 PERIOD = 1.0
 IMPATIENCE = 0.1
 
+#: Seconds after which a person is told what the end waits for.
+SILENCE = 0.5
+
 #: Seconds that closing takes at the most, after the drain.
 CLOSING = 10.0
 
@@ -137,8 +140,11 @@ class Program(MultiService):
             self._supervisor.status(f"stopping: what runs has {self._patience:.0f} s to finish")
             draining = self._draining = self._task.drain()
             draining.addTimeout(self._patience, self._clock).addErrback(_cutShort)
+            telling = self._clock.callLater(SILENCE, _waits, self._patience)
             await draining
             self._draining = None
+            if telling.active():
+                telling.cancel()
         self._supervisor.status("stopping")
         await maybeDeferred(super().stopService)
 
@@ -159,6 +165,16 @@ class Program(MultiService):
             self._ended.callback(None)
 
 
+def _waits(seconds: float) -> None:
+    _log.info(
+        "what runs has {seconds:.0f} s to finish; at a second signal, or Ctrl-C once more, it ends"
+        " at once",
+        seconds=seconds,
+    )
+
+
 def _cutShort(failure: Failure) -> None:
-    if failure.check(CancelledError, TimeoutError) is None:
+    if failure.check(TimeoutError) is not None:
+        _log.info("what has not finished by now is broken off")
+    elif failure.check(CancelledError) is None:
         _log.failure("while what runs was to finish", failure)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,6 +227,14 @@ def test_whatIsNoNameOfAHostIsNotInTheZone(world: World, name: str) -> None:
     before = world.dig("", "SOA")
     assert world.tellBIND(evolve(at(world.one), name=name)) == (0, "")
     assert world.dig("", "SOA") == before
+
+
+def test_theZoneBeginsWithAFileThatBINDTakes() -> None:
+    file = RECIPES / "peers.example.org.zone"
+    done = subprocess.run(
+        ["named-checkzone", ZONE, file], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.stdout == f"zone {ZONE}/IN: loaded serial 1\nOK\n"
 
 
 def test_aKeyThatIsNotThereIsSaid(world: World) -> None:

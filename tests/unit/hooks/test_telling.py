@@ -448,15 +448,20 @@ def test_whatASuccessSaysIsLogged(world: World) -> None:
 
 
 def test_aProgramThatIsNotThereIsToldAtTheStart(world: World, tmp_path: Path) -> None:
+    program = tmp_path / "tell"
     teller = Teller(
         clock=world.clock,
-        command=Command((str(tmp_path / "tell"), "x")),
+        command=Command((str(program), "x")),
         spawn=world.spawner,
         memory=Memory.inFolder(world.folder),
         environment={},
     )
     teller.startService()
-    assert world.log == [f"--on-change: there is no program {tmp_path / 'tell'} yet"]
+    assert world.log == [f"--on-change: there is no program {program} yet"]
+    teller.stopService()
+    program.write_text("#!/bin/sh\n")
+    teller.startService()
+    assert world.log[1:] == [f"--on-change: {program} is not executable yet"]
     teller.stopService()
 
 

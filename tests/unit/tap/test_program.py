@@ -10,9 +10,9 @@ from attrs import define, field
 from twisted.application.service import Application, IServiceCollection, Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, capturedLogs, formatEvent
 
-from punchd.tap.program import CLOSING, HURRY, IMPATIENCE, PERIOD, Program
+from punchd.tap.program import CLOSING, HURRY, IMPATIENCE, PERIOD, SILENCE, Program
 from punchd.tap.supervisor import Supervisor
 
 
@@ -210,6 +210,31 @@ def test_whatDoesNotFinishInTimeIsStopped() -> None:
     ended = world.stopped(program)
     world.clock.advance(5.0)
     assert (world.service.running, ended) == (False, [None])
+
+
+def test_aPersonIsToldWhyItTakesTime() -> None:
+    world = World(patience=5.0)
+    program = world.program()
+    program.startService()
+    with capturedLogs() as log:
+        world.stopped(program)
+        world.clock.advance(SILENCE / 2)
+        assert log == []
+        world.clock.pump([SILENCE, 5.0])
+    assert [formatEvent(event) for event in log] == [
+        "what runs has 5 s to finish; at a second signal, or Ctrl-C once more, it ends at once",
+        "what has not finished by now is broken off",
+    ]
+
+
+def test_nothingIsSaidWhenItEndsAtOnce() -> None:
+    world = World(patience=5.0, work=Work(draining=succeed(None)))
+    program = world.program()
+    program.startService()
+    with capturedLogs() as log:
+        assert world.stopped(program) == [None]
+    assert log == []
+    assert world.clock.getDelayedCalls() == []
 
 
 def test_aSecondSignalEndsTheWaiting() -> None:

@@ -2,6 +2,7 @@
 Tests for L{punchd.tap.server}: what the command line may say.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -166,12 +167,18 @@ def test_aCommandMayBeRunOnChanges(tmp_path: Path) -> None:
     assert parse("--config", str(file)).command == Command(("tell", "bob"), 5)
 
 
+def test_theHelpHasNoHolesInIt() -> None:
+    # Twisted would keep the docstring's indentation within its lines.
+    assert re.search(r"or one for( |\n +)TCP\. Repeatable\.", str(Options()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["--on-change", ""], "--on-change takes a command"),
         (["--on-change", "tell 'bob"], "cannot be split into words: no closing quotation"),
         (["--on-change", "tell", "--on-change-deadline", "0"], "takes seconds, from 1 to 3600"),
+        (["--on-change-deadline", "x"], "takes seconds, from 1 to 3600, not 'x'"),
     ],
 )
 def test_whatIsNoCommandIsWrongUsage(
