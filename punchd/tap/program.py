@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -139,7 +139,7 @@ class Program(MultiService):
         if self._patience:
             self._supervisor.status(f"stopping: what runs has {self._patience:.0f} s to finish")
             draining = self._draining = self._task.drain()
-            draining.addTimeout(self._patience, self._clock).addErrback(_cutShort)
+            draining.addTimeout(self._patience, self._clock, _breaksOff).addErrback(_cutShort)
             telling = self._clock.callLater(SILENCE, _waits, self._patience)
             await draining
             self._draining = None
@@ -173,8 +173,12 @@ def _waits(seconds: float) -> None:
     )
 
 
+def _breaksOff(result: Any, _seconds: float) -> Any:
+    # Whether or not it fails when it is cancelled.
+    _log.info("what has not finished by now is broken off")
+    return result
+
+
 def _cutShort(failure: Failure) -> None:
-    if failure.check(TimeoutError) is not None:
-        _log.info("what has not finished by now is broken off")
-    elif failure.check(CancelledError) is None:
+    if failure.check(CancelledError) is None:
         _log.failure("while what runs was to finish", failure)

@@ -212,8 +212,11 @@ def test_whatDoesNotFinishInTimeIsStopped() -> None:
     assert (world.service.running, ended) == (False, [None])
 
 
-def test_aPersonIsToldWhyItTakesTime() -> None:
-    world = World(patience=5.0)
+@pytest.mark.parametrize("fails", [True, False])
+def test_aPersonIsToldWhyItTakesTime(fails: bool) -> None:
+    # A DeferredList succeeds when it is cancelled.
+    cancel = None if fails else lambda cancelled: cancelled.callback(None)
+    world = World(patience=5.0, work=Work(draining=Deferred(cancel)))
     program = world.program()
     program.startService()
     with capturedLogs() as log:
