@@ -18,8 +18,9 @@ def defaultState(program: str) -> str:
     """
     Where C{program} keeps its state if nothing else is said (XDG Base Directory Specification).
     """
-    base = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
-    return str(Path(base) / program)
+    # Who has no home may say something else; it is no mistake before.
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return os.path.expanduser(f"{base}/{program}")  # noqa: PTH111
 
 
 @frozen
@@ -38,7 +39,12 @@ class StateFolder:
 
         @raise ConfigurationError: when it cannot be made or written to.
         """
-        folder = Path(path).expanduser()
+        try:
+            folder = Path(path).expanduser()
+        except RuntimeError:
+            raise ConfigurationError(
+                f"no state folder {path}: whoever runs this has no home; choose one with --state"
+            ) from None
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

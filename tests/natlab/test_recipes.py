@@ -84,6 +84,15 @@ class World:
         return done.returncode, done.stderr
 
 
+#: Serves the pages of a folder. That of C{python -m http.server} first asks for its own name, which
+#: takes seconds on a machine that has none.
+PAGES: Final = """
+import functools, http.server, socketserver, sys
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+socketserver.ThreadingTCPServer(("", 8080), handler).serve_forever()
+"""
+
+
 def at(host: Host) -> Facts:
     """
     Bob publishes his service there.
@@ -101,8 +110,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             pages = folder / place.name
             pages.mkdir()
             (pages / "index.html").write_text(f"this is {place.name}")
-            command = [sys.executable, "-m", "http.server", "8080", "--directory", str(pages)]
-            place.popen(command, stderr=DEVNULL, stdout=DEVNULL)
+            place.popen([sys.executable, "-c", PAGES, str(pages)], stderr=DEVNULL, stdout=DEVNULL)
         nginx = Nginx(server, folder / "nginx")
         bind = stack.enter_context(Bind(server, folder / "bind"))
         here = World(lab, server, client, one, other, nginx, bind)

@@ -9,11 +9,12 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from punchd.errors import ConfigurationError
-from punchd.identity.folder import StateFolder
+from punchd.identity.folder import StateFolder, defaultState
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_aFullDiskLeavesTheOldFile(folder: StateFolder) -> None:
 
 _KILLED = """
 import os, sys
-from punchd.identity.folder import StateFolder
+from punchd.identity.folder import StateFolder, defaultState
 
 def die(*arguments):
     os.kill(os.getpid(), 9)
@@ -178,3 +179,15 @@ def test_aFileOfSomebodyElsesIsSaidSo(tmp_path: Path) -> None:
     (tmp_path / "file").chmod(0o600)
     said = asNobody(tmp_path, "StateFolder.at(sys.argv[1]).read('file')")
     assert "file: Permission denied (it belongs to root, and this is" in said
+
+
+def test_whoHasNoHomeIsToldToChooseAFolder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert defaultState("punchd-peer") == "~/.local/state/punchd-peer"
+    with pytest.raises(ConfigurationError, match="has no home; choose one with --state"):
+        StateFolder.at(defaultState("punchd-peer"))
