@@ -20,7 +20,7 @@ def defaultState(program: str) -> str:
     """
     # Who has no home may say something else; it is no mistake before.
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return os.path.expanduser(f"{base}/{program}")  # noqa: PTH111
+    return os.path.expanduser(f"{base}/{program}")
 
 
 @frozen
