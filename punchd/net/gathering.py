@@ -30,8 +30,8 @@ _IS_POSSIBLE = sys.platform.startswith("linux")
 class Gathering:
     """
     Has the system tell of what comes over a fast connection when it is worth a turn of the reactor,
-    not with each segment: else whoever reads as fast as it comes takes a third of its processor
-    time for being told (socket(7), C{SO_RCVLOWAT}). So what comes beside a fast stream waits for
+    not with each segment: else whoever reads as fast as it comes takes much of its processor time
+    for being told (socket(7), C{SO_RCVLOWAT}). So what comes beside a fast stream waits for
     L{GATHERING} seconds more; what came last before a pause, until the next look. Nothing is
     gathered where less comes, which is on connections below a quarter of a gigabit a second.
 
