@@ -6,29 +6,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
 from punchd.testing.natlab import Host
+from tests.natlab.patience import PATIENCE, until
 
 #: The manual's.
 RECIPES: Final = Path(__file__).parents[2] / "docs/examples/on-change"
 ZONE: Final = "peers.example.org"
-
-_PATIENCE = 15.0
-
-
-def until(isSo: Callable[[], Any], what: str, timeout: float = _PATIENCE) -> Any:
-    """
-    Wait until something is so; what it then is.
-    """
-    patience = time.monotonic() + timeout
-    while not (found := isSo()):
-        assert time.monotonic() < patience, f"not {what} within {timeout:.0f} s"
-        time.sleep(0.05)
-    return found
 
 
 class _Daemon:
@@ -60,7 +46,7 @@ class _Daemon:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(_PATIENCE)
+            self._process.wait(PATIENCE)
             self._process = None
 
     @property

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import pytest
@@ -19,11 +19,11 @@ import pytest
 from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import Host, NatLab
 from tests.natlab import resolver
+from tests.natlab.patience import until
 from tests.natlab.source import Source
 
 ZONE: Final = "peers.example.org"
 
-PATIENCE: Final = 15.0
 """Seconds in which a port is leased and proven."""
 
 STALE: Final = 2.0
@@ -79,17 +79,6 @@ def statusOf(output: str) -> str:
     found = re.search(r"status: (\w+)", output)
     assert found is not None, output
     return found[1]
-
-
-def until(isSo: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
-    """
-    Wait until something is so; what it then is.
-    """
-    patience = time.monotonic() + timeout
-    while not (found := isSo()):
-        assert time.monotonic() < patience, f"not {what} within {timeout:.0f} s"
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -18,11 +18,11 @@ from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import Host, NatLab
 from punchd.testing.natlab.lending import PROTOCOLS, Lender
 from tests.natlab import leaser
+from tests.natlab.patience import PATIENCE, until
 from tests.natlab.source import Source
 
 pytestmark = pytest.mark.waiting
 
-PATIENCE: Final = 15.0
 """Seconds in which a lease is there, also where another way of asking has to be given up first."""
 
 CONTENT: Final = b"a service of a home"
@@ -91,17 +91,6 @@ def world() -> Iterator[World]:
         Source(deployment.folder / "source", CONTENT) as source,
     ):
         yield World(lab, deployment, lab.addPublic("stranger"), source)
-
-
-def until(isSo: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
-    """
-    Wait until something is so; what it then is.
-    """
-    patience = time.monotonic() + timeout
-    while not (found := isSo()):
-        assert time.monotonic() < patience, f"not {what} within {timeout:.0f} s"
-        time.sleep(0.05)
-    return found
 
 
 def published(peer: PeerProcess) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import pytest
 
 from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import Host, NatLab
-from tests.natlab.daemons import RECIPES, ZONE, Bind, Nginx, until
+from tests.natlab.daemons import RECIPES, ZONE, Bind, Nginx
+from tests.natlab.patience import until
 from tests.natlab.source import Page
 from tests.natlab.test_recipes import UNPRIVILEGED
 

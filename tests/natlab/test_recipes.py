@@ -20,7 +20,8 @@ from attrs import evolve
 from punchd.hooks.facts import Facts, Subject, variablesFor
 from punchd.testing.natlab import Host, NatLab
 from punchd.values.peers import PeerID
-from tests.natlab.daemons import RECIPES, ZONE, Bind, Nginx, until
+from tests.natlab.daemons import RECIPES, ZONE, Bind, Nginx
+from tests.natlab.patience import until
 
 pytestmark = pytest.mark.waiting
 
