@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-#: Seconds that are enough, also on a busy machine.
+#: Seconds in which a port is leased and proven, also where another way of asking has to be given up
+#: first.
 PATIENCE: Final = 15.0
 
 

@@ -24,8 +24,6 @@ from tests.natlab.source import Source
 
 ZONE: Final = "peers.example.org"
 
-"""Seconds in which a port is leased and proven."""
-
 STALE: Final = 2.0
 """Seconds after which nobody is told an address that its peer has lost, with a TTL of 1."""
 

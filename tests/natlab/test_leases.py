@@ -23,8 +23,6 @@ from tests.natlab.source import Source
 
 pytestmark = pytest.mark.waiting
 
-"""Seconds in which a lease is there, also where another way of asking has to be given up first."""
-
 CONTENT: Final = b"a service of a home"
 
 KNOCK: Final = """
