@@ -32,7 +32,7 @@ PATIENCE = 1.2
 
 #: Sockets. The first SYN may come before the other side listens, by as much as the GO was not heard
 #: at one moment.
-RETRIES = 10
+RETRIES = 15
 
 
 @implementer(IStrategy)

@@ -25,7 +25,7 @@ LEAD = 0.25
 PATIENCE = 3.0
 
 #: Sockets a side and address.
-RETRIES = 10
+RETRIES = 15
 
 
 @implementer(IStrategy)

@@ -4,8 +4,8 @@ open), from the ports whose mappings the server has seen.
 
 The master has given both sides the GO so that it reached them at once. Each SYN opens its own NAT
 for the other's. Where SYNs cross on the wire, both are let in; where one comes too early it is
-dropped, and the kernel repeats it; where a NAT answers it with a reset, the next try comes after a
-random pause.
+dropped, and the kernel repeats it; where a NAT answers it, the next try comes at once, and later
+ones after random pauses.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from punchd.values.plans import Consideration
 LEAD = 1.2
 PATIENCE = 4.0
 
-#: Sockets a side. NATs that reset cost one per round trip plus pause (0.03 s on average); what one
-#: introduction may cost is bounded.
+#: Sockets a side. NATs that reset cost one per round trip, plus a pause when many are used up (0.03
+#: s on average); what one introduction may cost is bounded.
 RETRIES = 60
 
 

@@ -1,6 +1,6 @@
 """
-A program that races from one held port toward one remote, at a given moment; run on a host of the
-lab. It prints what came of it as a line of JSON.
+A program that races from held ports toward the same ports of another host, one after the other from
+a given moment on; run on a host of the lab. It prints what came of each race as a line of JSON.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater, react
@@ -22,6 +22,9 @@ from punchd.values.addresses import makeAddress
 
 PATIENCE = 6.0
 """Seconds after which a race is given up."""
+
+STEP = 0.1
+"""Seconds from one race to the next."""
 
 
 class Accepted(Factory):
@@ -40,26 +43,40 @@ class Accepted(Factory):
         return Protocol()
 
 
-def main(reactor: Any, port: str, host: str, remotePort: str, options: str) -> Deferred[None]:
+def main(reactor: Any, host: str, port: str, options: str) -> Deferred[None]:
     """
     Race.
 
-    @param options: JSON: C{at}, when to start on the monotonic clock; C{listening}, C{retries},
-        C{seed}.
+    @param port: the first one.
+    @param options: JSON: C{at}, when to start on the monotonic clock; C{times}, C{listening},
+        C{retries}, C{seed}.
     """
-    told = json.loads(options)
-    return Deferred.fromCoroutine(
-        _race(reactor, int(port), makeAddress(host, int(remotePort)), **told)
+    return Deferred.fromCoroutine(_races(reactor, host, int(port), **json.loads(options)))
+
+
+async def _races(
+    reactor: Any, host: str, first: int, at: float, times: int, seed: int, **options: Any
+) -> None:
+    random = Random(seed)
+    racing = (
+        Deferred.fromCoroutine(_race(reactor, host, first + n, random, at + STEP * n, **options))
+        for n in range(times)
     )
+    for outcome in await gatherResults(racing):
+        sys.stdout.write(json.dumps(outcome) + "\n")
+    sys.stdout.flush()
+    # The other side may still be looking at the last connection.
+    await deferLater(reactor, 1.0)
 
 
 async def _race(
-    reactor: Any, port: int, remote: Any, at: float, listening: bool, retries: int, seed: int
-) -> None:
+    reactor: Any, host: str, port: int, random: Random, at: float, listening: bool, retries: int
+) -> dict[str, Any]:
     accepted = Accepted()
     held = HeldPort.take(reactor, accepted, port)
+    remote = makeAddress(host, port)
     endpoint = RacingEndpoint(
-        reactor, held, [remote], Random(seed), _proven, listening=listening, retries=retries
+        reactor, held, [remote], random, _proven, listening=listening, retries=retries
     )
     await deferLater(reactor, at - time.monotonic())
     began = time.monotonic()
@@ -76,11 +93,7 @@ async def _race(
     if deadline.active():
         deadline.cancel()
     tries = [one.result.value for one in endpoint.tries]
-    outcome = {"result": result, "seconds": time.monotonic() - began, "tries": tries}
-    sys.stdout.write(json.dumps(outcome) + "\n")
-    sys.stdout.flush()
-    # The other side may still be looking at this connection.
-    await deferLater(reactor, 1.0)
+    return {"result": result, "seconds": time.monotonic() - began, "tries": tries}
 
 
 def _proven(connection: IProtocol) -> Deferred[IProtocol]:

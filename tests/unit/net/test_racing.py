@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 
 from punchd.errors import NotTrusted
 from punchd.net.held import HeldPort
-from punchd.net.racing import LONGEST_PAUSE, TAKEN_PAUSE, RaceLost, RacingEndpoint
+from punchd.net.racing import AT_ONCE, LONGEST_PAUSE, TAKEN_PAUSE, RaceLost, RacingEndpoint
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.outcomes import Result, Try, Way
 from tests.unit.net.memory import MemoryTransport
@@ -155,7 +155,22 @@ def test_theWinnersConnectionIsLeftOpen() -> None:
 # Failing and trying again.
 
 
-def test_aRefusedDialIsTriedAgainAfterAShortPause() -> None:
+RETRIES = 30
+
+
+def test_aDialThatFailsIsTriedAgainAtOnceForAWhile() -> None:
+    """
+    A SYN that comes in between would spoil the four-tuple.
+    """
+    race = Race(ONE, retries=RETRIES)
+    while race.clock.seconds() == 0:
+        race.dials[-1].fail(refused())
+        pause = race.clock.getDelayedCalls()[0].getTime()
+        race.clock.advance(pause)
+    assert len(race.dials) - 2 == AT_ONCE * RETRIES
+
+
+def test_thenItIsTriedAgainAfterAShortPause() -> None:
     race = Race(ONE, retries=2)
     race.dials[0].fail(refused())
     assert len(race.dials) == 1
@@ -164,7 +179,10 @@ def test_aRefusedDialIsTriedAgainAfterAShortPause() -> None:
 
 
 def test_thePausesAreRandom() -> None:
-    race = Race(ONE, retries=20)
+    race = Race(ONE, retries=RETRIES)
+    for _ in range(int(AT_ONCE * RETRIES)):
+        race.dials[-1].fail(refused())
+        race.clock.advance(0)
     pauses = set()
     for _ in range(10):
         race.dials[-1].fail(refused())
