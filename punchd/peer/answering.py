@@ -13,7 +13,6 @@ from punchd.identity.pins import Pins
 from punchd.interfaces import IAccessPolicy
 from punchd.link.path import Path
 from punchd.peer.conversation import Call
-from punchd.peer.dialling import portInUse
 from punchd.peer.links import Links
 from punchd.peer.master import MasterClient
 from punchd.peer.meeting import Meeting
@@ -82,7 +81,8 @@ class Answering:
 
     async def _meet(self, meeting: Meeting) -> None:
         client, peerID = self._client, meeting.punch.ticket.expected
-        with portInUse(client, client.port, peerID) as use:
+        with client.usage.toward(peerID) as use:
+            use.hasDialled = bool(meeting.punch.plan.attempts)
             try:
                 await meeting.run()
             finally:

@@ -5,8 +5,8 @@ the meeting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 
 from attrs import define, evolve, frozen
 from twisted.internet.task import deferLater
@@ -26,6 +26,7 @@ from punchd.peer.master import MasterClient
 from punchd.peer.meeting import Meeting
 from punchd.peer.punches import Punches
 from punchd.peer.relaying import relayDialler
+from punchd.peer.usage import Use
 from punchd.values.addresses import showAddress
 from punchd.values.parties import Party, Situation
 from punchd.values.peers import PeerID
@@ -110,18 +111,17 @@ class Dialling:
 
     async def _through(self, client: MasterClient, wanted: Wanted) -> Meeting:
         for left in reversed(range(_TRIES)):
-            fresh = left < _TRIES - 1 or client.usedToward[wanted.peerID] > 0
-            port, ipv6 = await _freshPorts(client) if fresh else (client.port, client.ipv6.port)
+            fresh = await _freshIfNeeded(client, wanted.peerID, isFirst=left == _TRIES - 1)
+            port, ipv6 = fresh or (client.port, client.ipv6.port)
             try:
                 return await self._from(client, port, ipv6, wanted)
             except Overlapping:
                 if not left:
                     raise
             finally:
-                if fresh:
-                    client.release(port)
-                    if ipv6 is not None:
-                        client.release(ipv6)
+                for one in fresh or ():
+                    if one is not None:
+                        client.release(one)
         raise AssertionError("the last try returns or raises")
 
     async def _from(
@@ -134,7 +134,8 @@ class Dialling:
         if not wanted.relaying:
             offer = evolve(offer, takesRelay=False)
         began = client.clock.seconds()
-        with portInUse(client, port, peerID) as use:
+        isHeld = port is client.port
+        with client.usage.toward(peerID) if isHeld else nullcontext(Use()) as use:
             asking = client.ask(
                 Introduce,
                 peer=peerID,
@@ -155,6 +156,7 @@ class Dialling:
             punch = self._punches.make(
                 client, Side.CALLER, session, peerID, wanted.peer, situation, port
             )
+            use.hasDialled = bool(punch.plan.attempts)
             dialRelay = relayDialler(client, answer["relay"])
             meeting = Meeting(
                 client.clock,
@@ -187,33 +189,21 @@ def _mostTelling(errors: list[PunchdError]) -> PunchdError:
     return limited[min(limited)] if limited else errors[-1]
 
 
-@define
-class _Use:
+async def _freshIfNeeded(
+    client: MasterClient, peerID: PeerID, isFirst: bool
+) -> tuple[HeldPort, HeldPort | None] | None:
     """
-    What has become of a port.
+    Fresh ports, unless those that others know will do.
     """
-
-    path: Path | None = None
-
-
-@contextmanager
-def portInUse(client: MasterClient, port: HeldPort, peerID: PeerID) -> Iterator[_Use]:
-    """
-    Note that C{port} is used toward a peer, if it is one that others want, too: until this is over,
-    or the path that came of it.
-    """
-    use = _Use()
-    if port is not client.port:
-        yield use
-        return
-    client.usedToward[peerID] += 1
+    if isFirst and client.usage.isFree(peerID):
+        return None
     try:
-        yield use
-    finally:
-        if use.path is None:
-            client.free(peerID)
-        else:
-            use.path.whenLost().addCallback(lambda _: client.free(peerID))
+        return await _freshPorts(client)
+    except Unreachable:
+        if isFirst and not client.usage.isOngoing(peerID):
+            # Used until lately, they may do all the same.
+            return None
+        raise
 
 
 async def _freshPorts(client: MasterClient) -> tuple[HeldPort, HeldPort | None]:

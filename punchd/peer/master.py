@@ -8,7 +8,6 @@ is called at; ports for more come by way of the assist service.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -37,12 +36,12 @@ from punchd.peer.login import LoggingIn, secured
 from punchd.peer.ports import FreshPorts
 from punchd.peer.proving import isFoundAt
 from punchd.peer.roaming import Roaming
+from punchd.peer.usage import Usage
 from punchd.values.addresses import Address, isGlobalIPv6, makeAddress, showAddress
 from punchd.values.joining import JoinAddress
 from punchd.values.naming import UNLISTED
 from punchd.values.nat import NatBehaviour
 from punchd.values.parties import LocalAddressPolicy, Offer, isCredible
-from punchd.values.peers import PeerID
 from punchd.wire.commands import Report, Tell
 
 #: Back-off between connections: the first wait, the longest, and by how much it grows. Jitter keeps
@@ -63,8 +62,7 @@ class MasterClient(Service):
     @ivar ipv6: our IPv6 candidate, if we have one.
     @ivar listing: what of us shall be in the DNS.
     @ivar problem: why we are not connected; C{None} while we are, or at first.
-    @ivar usedToward: how many streams and punches there are on C{port}, by peer: one four-tuple
-        carries one connection.
+    @ivar usage: toward whom C{port} is used.
     """
 
     port: HeldPort
@@ -93,7 +91,7 @@ class MasterClient(Service):
         self.entropy = entropy
         self.welcome: Welcome | None = None
         self.problem: str | None = None
-        self.usedToward: Counter[PeerID] = Counter()
+        self.usage = Usage(reactor)
         self.leased: HeldPort | None = None
         self.listing = UNLISTED
         self._reactor, self._context = reactor, context
@@ -352,14 +350,6 @@ class MasterClient(Service):
         Let go of a fresh or ordinary port. Connections made from it live on.
         """
         self._ports.release(port)
-
-    def free(self, peerID: PeerID) -> None:
-        """
-        A stream or a punch toward that peer, on C{port}, is over.
-        """
-        self.usedToward[peerID] -= 1
-        if self.usedToward[peerID] <= 0:
-            del self.usedToward[peerID]
 
     async def prove(self, port: HeldPort, mapped: Address) -> bool:
         """

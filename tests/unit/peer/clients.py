@@ -2,8 +2,8 @@
 A connection to a server that is none, for those who open and answer.
 """
 
-from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -20,6 +20,7 @@ from punchd.net.held import HeldPort
 from punchd.peer.experience import Experience
 from punchd.peer.master import MasterClient
 from punchd.peer.punches import Punches
+from punchd.peer.usage import Usage
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.happenings import Happening
 from punchd.values.joining import JoinAddress
@@ -66,6 +67,7 @@ class FakeClient(FakeServer):
     What L{MasterClient} is to others.
 
     @ivar asked: commands sent, with the answers that the test gives.
+    @ivar otherPunches: under way from our port, besides those of the test.
     """
 
     def __init__(self, clock: Clock, host: str = "example.org") -> None:
@@ -73,13 +75,20 @@ class FakeClient(FakeServer):
         self.join = JoinAddress(host)
         self.port = FakePort(clock)
         self.ipv6 = FakeCandidate()
-        self.usedToward: Counter[PeerID] = Counter()
+        self.usage = Usage(clock)
+        self.otherPunches = ExitStack()
         self.observed: Address = HERE
         self.hosts: tuple[Address, ...] = ()
         self.isConnected = True
         self.problem: str | None = None
         self.asked: list[tuple[Any, dict[str, Any], Deferred[dict[str, Any]]]] = []
         self.reports: list[tuple[bytes, str | None]] = []
+
+    def punchAlready(self, peerID: PeerID) -> None:
+        """
+        There is another punch toward that peer.
+        """
+        self.otherPunches.enter_context(self.usage.toward(peerID))
 
     @property
     def policy(self) -> LocalAddressPolicy:
@@ -94,9 +103,6 @@ class FakeClient(FakeServer):
 
     def report(self, session: bytes, strategy: str | None, seconds: float) -> None:
         self.reports.append((session, strategy))
-
-    def free(self, peerID: PeerID) -> None:
-        self.usedToward[peerID] -= 1
 
     @property
     def asClient(self) -> MasterClient:

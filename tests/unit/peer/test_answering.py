@@ -19,6 +19,7 @@ from punchd.peer.dialling import Dialling
 from punchd.peer.exposing import Exposures
 from punchd.peer.links import Links
 from punchd.peer.punching import GRACE
+from punchd.peer.usage import LINGERING
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.outcomes import Way
 from punchd.values.parties import Offer, Party
@@ -170,20 +171,23 @@ def test_whoIsBeingStoppedIsNotIntroduced(answerer: Answerer) -> None:
     with pytest.raises(Refused, match="being stopped"):
         answerer.call()
     assert answerer.isQuiet
-    assert answerer.client.usedToward[BOB.peerID] == 0
+    assert answerer.client.usage.isFree(BOB.peerID)
 
 
 def test_anIntroductionUsesThePort(answerer: Answerer) -> None:
     answerer.call()
-    assert answerer.client.usedToward[BOB.peerID] == 1
+    assert answerer.client.usage.isOngoing(BOB.peerID)
     answerer.punches.stop()
 
 
-def test_afterAnIntroductionThatFailedThePortIsFree(answerer: Answerer) -> None:
+def test_afterAnIntroductionThatFailedThePortIsNotFreeAtOnce(answerer: Answerer) -> None:
     answerer.call()
     answerer.clock.advance(4)
     answerer.clock.advance(GRACE)
-    assert answerer.client.usedToward[BOB.peerID] == 0
+    usage = answerer.client.usage
+    assert (usage.isOngoing(BOB.peerID), usage.isFree(BOB.peerID)) == (False, False)
+    answerer.clock.advance(LINGERING)
+    assert usage.isFree(BOB.peerID)
 
 
 def test_whyThereIsNoPathIsKnown(answerer: Answerer) -> None:
@@ -252,7 +256,7 @@ def test_stoppingEndsTheWayThroughTheRelay(
     stopped = [one.called]
     answerer.links.abort()
     assert [*stopped, one.called] == [False, True]
-    assert answerer.client.usedToward[BOB.peerID] == 0
+    assert not answerer.client.usage.isOngoing(BOB.peerID)
     answerer.punches.stop()
     assert answerer.clock.getDelayedCalls() == []
 

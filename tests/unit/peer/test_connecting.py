@@ -130,7 +130,7 @@ def test_cancellingEndsEverything(opener: Opener, answered: bool) -> None:
         opener.answer()
     opening.cancel()
     assert opener.clock.getDelayedCalls() == []
-    assert opener.client.usedToward[BOB.peerID] == 0
+    assert not opener.client.usage.isOngoing(BOB.peerID)
     assert all(dial.isCancelled for dial in opener.client.port.dials)
 
 

@@ -26,6 +26,7 @@ from punchd.net.held import HeldPort
 from punchd.peer.conversation import ANSWER_PATIENCE
 from punchd.peer.dialling import Dialling, Wanted
 from punchd.peer.meeting import Meeting
+from punchd.peer.usage import LINGERING
 from punchd.values.addresses import Address, makeAddress
 from punchd.values.outcomes import Way
 from punchd.values.parties import Offer
@@ -186,7 +187,7 @@ def test_aServerThatDoesNotAnswerIsNotWaitedForForEver(asker: Asker) -> None:
     asker.meet()
     asker.clock.advance(ANSWER_PATIENCE)
     assert str(asker.error) == "the server has not answered for 8 s"
-    assert asker.client.usedToward[BOB.peerID] == 0
+    assert asker.client.usage.isFree(BOB.peerID)
 
 
 def test_aRefusalIsNotTakenToAnotherServer(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_theServerHearsOfTheEnd(asker: Asker) -> None:
 
 
 def test_whileThePortIsUsedTowardAPeerAFreshOneIsTaken(asker: Asker) -> None:
-    asker.client.usedToward[BOB.peerID] = 1
+    asker.client.punchAlready(BOB.peerID)
     asker.meet()
     assert asker.client.asked[0][1]["token"] == b"t" * 16
     asker.cancel()
@@ -239,9 +240,39 @@ def test_overlappingIsNotTriedForEver(asker: Asker) -> None:
     assert asker.client.released == asker.client.ports
 
 
-def test_afterAFailureThePortIsFree(asker: Asker) -> None:
+def test_whereNothingWasDialledThePortIsFree(asker: Asker) -> None:
     asker.meet().refuse(UnknownPeer("not here"))
-    assert asker.client.usedToward[BOB.peerID] == 0
+    assert asker.client.usage.isFree(BOB.peerID)
+
+
+def punchInVain(asker: Asker) -> None:
+    asker.meet().answer()
+    asker.clock.advance(4)
+    # What was learnt from it is written down later.
+    asker.clock.advance(20)
+
+
+def test_afterAPunchAFreshPortIsTaken(asker: Asker) -> None:
+    punchInVain(asker)
+    asker.meet()
+    assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None, b"t" * 16]
+    asker.cancel()
+
+
+def test_longAfterAPunchThePortWillDo(asker: Asker) -> None:
+    punchInVain(asker)
+    asker.clock.advance(LINGERING - 20)
+    asker.meet()
+    assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None, None]
+    asker.cancel()
+
+
+def test_afterAPunchThePortWillDoIfThereIsNoOther(asker: Asker) -> None:
+    punchInVain(asker)
+    asker.client.problemWithPorts = Unreachable("the assist service does not answer")
+    asker.meet()
+    assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None, None]
+    asker.cancel()
 
 
 # IPv6.
@@ -264,7 +295,7 @@ def test_anotherIntroductionHasAnIPv6PortOfItsOwn(asker: Asker) -> None:
     asker.client.ipv6.port = six(asker, 6000, b"6" * 16)
     fresh = six(asker, 6001, b"7" * 16)
     asker.client.ipv6.others = [succeed(fresh)]
-    asker.client.usedToward[BOB.peerID] = 1
+    asker.client.punchAlready(BOB.peerID)
     asker.meet()
     assert asker.client.asked[0][1]["ipv6token"] == b"7" * 16
     asker.cancel()
@@ -274,7 +305,7 @@ def test_anotherIntroductionHasAnIPv6PortOfItsOwn(asker: Asker) -> None:
 def test_whatIsGivenUpReleasesBothPorts(asker: Asker) -> None:
     taking: Deferred[HeldPort | None] = Deferred()
     asker.client.ipv6.others = [taking]
-    asker.client.usedToward[BOB.peerID] = 1
+    asker.client.punchAlready(BOB.peerID)
     asker.meet()
     asker.cancel()
     assert asker.client.asked == []
@@ -284,7 +315,7 @@ def test_whatIsGivenUpReleasesBothPorts(asker: Asker) -> None:
 def test_withoutAFreshPortTheIPv6PortIsReleased(asker: Asker) -> None:
     fresh = six(asker, 6001, b"7" * 16)
     asker.client.ipv6.others = [succeed(fresh)]
-    asker.client.usedToward[BOB.peerID] = 1
+    asker.client.punchAlready(BOB.peerID)
     asker.client.problemWithPorts = Unreachable("the assist service does not answer")
     asker.meet()
     assert asker.client.released == [fresh]
@@ -330,40 +361,52 @@ def test_thePortIsUsedUntilThePathIsLost(asker: Asker) -> None:
     pair = asker.connect()
     assert [path.isDirect for path in asker.found] == [True]
     assert len(asker.met) == 1
-    assert asker.client.usedToward[BOB.peerID] == 1
+    assert asker.client.usage.isOngoing(BOB.peerID)
     pair.one.abortConnection()
     pair.flush()
-    assert asker.client.usedToward[BOB.peerID] == 0
+    assert not asker.client.usage.isOngoing(BOB.peerID)
+
+
+def test_afterAPathAFreshPortIsTaken(asker: Asker) -> None:
+    asker.meet().answer()
+    pair = asker.connect()
+    asker.clock.advance(LINGERING)
+    pair.one.abortConnection()
+    pair.flush()
+    asker.meet()
+    assert asker.client.asked[-1][1]["token"] == b"t" * 16
+    asker.cancel()
 
 
 def test_thePortIsUsedWhileTheQuestionIsUnderWay(asker: Asker) -> None:
     asker.meet()
-    assert asker.client.usedToward[BOB.peerID] == 1
+    assert asker.client.usage.isOngoing(BOB.peerID)
     asker.cancel()
-    assert asker.client.usedToward[BOB.peerID] == 0
+    assert asker.client.usage.isFree(BOB.peerID)
 
 
 def test_aFreshPortIsReleasedWhenThePathIsThere(asker: Asker) -> None:
-    asker.client.usedToward[BOB.peerID] = 1
+    asker.client.punchAlready(BOB.peerID)
     asker.meet().answer()
     (fresh,) = asker.client.ports
     pair = asker.connect(port=fresh)
     assert len(asker.met) == 1
     assert asker.client.released == [fresh]
-    assert asker.client.usedToward[BOB.peerID] == 1
+    asker.client.otherPunches.close()
+    assert asker.client.usage.isFree(BOB.peerID)
     pair.one.abortConnection()
     pair.flush()
-    assert asker.client.usedToward[BOB.peerID] == 1
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_cancellingFreesThePort(asker: Asker, answered: bool) -> None:
+def test_cancellingEndsTheUseOfThePort(asker: Asker, answered: bool) -> None:
     asker.meet()
     if answered:
         asker.answer()
     asker.cancel()
     assert [type(error) for error in asker.errors] == [CancelledError]
-    assert asker.client.usedToward[BOB.peerID] == 0
+    assert not asker.client.usage.isOngoing(BOB.peerID)
+    assert asker.client.usage.isFree(BOB.peerID) is not answered
     assert all(dial.isCancelled for dial in asker.client.port.dials)
 
 
@@ -387,7 +430,7 @@ def test_aBugOfWhoTakesThePathIsNotSwallowed(asker: Asker) -> None:
     assert told == [ZeroDivisionError]
     pair.one.abortConnection()
     pair.flush()
-    assert asker.client.usedToward[BOB.peerID] == 0
+    assert not asker.client.usage.isOngoing(BOB.peerID)
     asker.punches.stop()
     assert asker.clock.getDelayedCalls() == []
 
