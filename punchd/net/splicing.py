@@ -24,6 +24,7 @@ from twisted.internet.unix import Server as UNIXServer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from punchd.net.awake import Awake
 from punchd.net.writing import writeAtOnce, writeLargely
 
 #: Seconds between looks whether a socket from which nothing is read was broken.
@@ -148,6 +149,8 @@ class SpliceEnd(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.bytesIn += len(data)
+        if self.splices is not None and self.splices.awake is not None:
+            self.splices.awake.came(len(data))
         if self.other.transport is None:
             # Pausing does not stop what was already read.
             self._waiting.append(data)
@@ -231,8 +234,11 @@ def spliceEnds() -> tuple[SpliceEnd, SpliceEnd]:
 class Splices:
     """
     The splices of somebody who wants to know when the last one is over, with every byte delivered.
+
+    @ivar awake: keeps the process awake for what comes soon, if it shall be.
     """
 
+    awake: Awake | None = None
     _ends: set[SpliceEnd] = field(factory=set, init=False)
     _waiting: list[Deferred[None]] = field(factory=list, init=False)
 

@@ -31,6 +31,7 @@ from punchd.link.flow import Limits
 from punchd.nat.gateway import findGateway
 from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
+from punchd.net.awake import Awake
 from punchd.net.splicing import Splices
 from punchd.observers import LoggingObserver
 from punchd.peer.access import AllowList
@@ -100,6 +101,7 @@ class PunchdPeer(Service):
         takesRelay: bool = True,
         limits: Limits | None = None,
         onChange: Command | None = None,
+        awake: Awake | None = None,
         observer: IObserver | None = None,
         random: Random | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
@@ -120,6 +122,7 @@ class PunchdPeer(Service):
         @param limits: what one link may take.
         @param takesRelay: whether paths through a server's relay are taken.
         @param onChange: what is run when this peer's address, what it publishes, or a path changes.
+        @param awake: what lets local connections wait awake for answers that come soon.
         @raise ConfigurationError: when something of this is not usable.
         """
         self.name = self._name = name
@@ -130,7 +133,7 @@ class PunchdPeer(Service):
         self._forwards = self._forwardsWaiting = tuple(forwards)
         self._listening: list[IListeningPort] = []
         self._control: list[IListeningPort] = []
-        self._splices = Splices()
+        self._splices = Splices(awake)
         self._ending: list[Deferred[Any]] = []
         self._policy = AllowList.parse(self.pins, list(allow))
         credentials = selfSigned(self.identity)

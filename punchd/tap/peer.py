@@ -17,6 +17,7 @@ from punchd.errors import ConfigurationError, PunchdError
 from punchd.identity.folder import StateFolder
 from punchd.interfaces import IStrategy
 from punchd.link.flow import BUFFERED, EARLY, STREAMS, Limits
+from punchd.net.awake import Awake
 from punchd.peer.access import parseNamed, parseRule
 from punchd.peer.exposure import Exposure, splitVersion
 from punchd.peer.forwarding import parseForward
@@ -260,6 +261,7 @@ def makePeer(options: Options, reactor: Any) -> PunchdPeer:
         ),
         takesRelay=not options["no-relay"],
         onChange=options.command,
+        awake=Awake(reactor),
     )
 
 

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from punchd.net.awake import ENOUGH, Awake
 from punchd.net.splicing import SpliceEnd, Splices, spliceEnds
 from tests.unit.link.pairs import User
 from tests.unit.net.memory import MemoryTransport, Pair, lost
@@ -279,3 +280,16 @@ def test_theLastOfSeveralSplicesIsWaitedFor() -> None:
     assert (len(splices), told) == (1, [])
     other.other.connectionLost(Failure(ConnectionDone()))
     assert (len(splices), told) == (0, [None])
+
+
+def test_whatComesInIsToldToWhoStaysAwakeForIt() -> None:
+    clock = Clock()
+    spliced = Spliced(left=False, right=False)
+    spliced.ends = Splices(Awake(clock)).pair()
+    spliced.connect(0)
+    spliced.connect(1)
+    for number in range(ENOUGH + 1):
+        assert not clock.getDelayedCalls()
+        spliced.users[number % 2].transport.write(b"x")
+        spliced.flush()
+    assert clock.getDelayedCalls()

@@ -1,0 +1,66 @@
+"""
+Staying awake for what comes soon.
+"""
+
+from __future__ import annotations
+
+import os
+
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+#: Bytes that are a request, or an answer. Whoever gets more has enough to do.
+LITTLE = 4096
+
+#: Seconds after one in which the next is soon; and for which it is worth to stay awake.
+SOON = 0.0005
+
+#: Who comes soon counts one, up to so many; who comes later takes away so many; and so many are
+#: enough for the next one to be awaited.
+MOST = 32
+LATE = 8
+ENOUGH = 8
+
+
+@define(eq=False)
+class Awake:
+    """
+    Lets the reactor look again, and not sleep, for L{SOON} seconds after something little has come,
+    as long as the next one mostly comes as soon: a request, its answer, the next request. To sleep
+    and be woken takes a process longer than all that it does with a request; over a fast path, that
+    was half of the time that a request took.
+
+    What it costs is processor time that nobody else wants: everybody else gets the processor at
+    each look. Over a path with a round trip above L{SOON}, and beside much data, it costs nothing.
+
+    Made for one reactor; needs no end.
+    """
+
+    _clock: IReactorTime
+    _cameAt: float = field(default=float("-inf"), init=False)
+    _count: int = field(default=0, init=False)
+    _looking: IDelayedCall | None = field(default=None, init=False)
+
+    def came(self, length: int) -> None:
+        """
+        So many bytes have come, and are on their way to whom they are for.
+        """
+        now = self._clock.seconds()
+        if length > LITTLE:
+            self._count = 0
+        elif now - self._cameAt <= SOON:
+            self._count = min(self._count + 1, MOST)
+        else:
+            self._count = max(self._count - LATE, 0)
+        self._cameAt = now
+        if self._count >= ENOUGH and self._looking is None:
+            self._lookAgain()
+
+    def _lookAgain(self) -> None:
+        self._looking = self._clock.callLater(0, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if self._count >= ENOUGH and self._clock.seconds() - self._cameAt <= SOON:
+            os.sched_yield()
+            self._lookAgain()
