@@ -167,6 +167,13 @@ class Path(Protocol):
         if self._leaving is None and not self.isLost:
             self.transport.writeSequence(pieces)
 
+    def hurry(self, seconds: float) -> None:
+        """
+        Hand on at once what comes in the next C{seconds}, however much comes beside it.
+        """
+        if not self.isLost:
+            self.transport.hurry(seconds)
+
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """
         Tell C{producer} when the connection can take no more.

@@ -264,6 +264,13 @@ class Paths:
             if sender is not None and sender.path is path:
                 sender.pong(number)
 
+    def hurry(self, seconds: float) -> None:
+        """
+        Hand on at once what comes in the next C{seconds}.
+        """
+        if self.reading is not None:
+            self.reading.hurry(seconds)
+
     # Losing.
 
     def lost(self, path: ISessionPath) -> None:

@@ -33,6 +33,7 @@ from zope.interface import implementer
 
 from punchd.identity.tls import ConnectionCreator
 from punchd.link.records import PORTION, addressOf, borrow, giveBack, makeRecords
+from punchd.net.gathering import Gathering
 from punchd.net.reading import MOST, readLargely
 from punchd.net.unsent import boundUnsent
 from punchd.net.writing import writeAtOnce, writeLargely
@@ -76,6 +77,7 @@ class SecureConnection(Protocol):
         # What was written before the handshake was done.
         self._early: list[bytes] = []
         self._producer: tuple[Any, bool] | None = None
+        self._gathering: Gathering | None = None
         # Nothing can be read or written any more; whether the other end has said so; what broke.
         self._isOver = False
         self._isClosed = False
@@ -120,7 +122,7 @@ class SecureConnection(Protocol):
                     producer.resumeProducing()
             elif self.disconnecting:
                 self._close()
-            readLargely(self.transport, self.dataReceived, self._clock)
+            self._gathering = readLargely(self.transport, self.dataReceived, self._clock)
             writeLargely(self.transport)
             # Last: it may change all that was looked at here.
             if IHandshakeListener.providedBy(self._protocol):
@@ -187,6 +189,13 @@ class SecureConnection(Protocol):
             self.transport.loseConnection()
         except SSL.Error:
             self._break()
+
+    def hurry(self, seconds: float) -> None:
+        """
+        Hand on at once what comes in the next C{seconds}: somebody waits for it.
+        """
+        if self._gathering is not None:
+            self._gathering.hurry(seconds)
 
     def pauseProducing(self) -> None:
         """

@@ -42,6 +42,9 @@ class ISessionPath(Typing):
     def write(self, pieces: Pieces) -> None:
         """Send whole frames."""
 
+    def hurry(self, seconds: float) -> None:
+        """Hand on at once what comes in the next C{seconds}."""
+
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """Tell C{producer} when the path can take no more."""
 

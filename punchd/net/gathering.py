@@ -35,6 +35,8 @@ class Gathering:
     L{GATHERING} seconds more; what came last before a pause, until the next look. Nothing is
     gathered where less comes, which is on connections below a quarter of a gigabit a second.
 
+    Nor while somebody waits for an answer: see L{hurry}.
+
     Made for one connection; needs no end.
     """
 
@@ -43,6 +45,7 @@ class Gathering:
     _came: int = field(default=0, init=False)
     _since: float | None = field(default=None, init=False)
     _gathered: int = field(default=1, init=False)
+    _hurriesUntil: float = field(default=float("-inf"), init=False)
 
     def read(self, count: int) -> None:
         """
@@ -53,6 +56,13 @@ class Gathering:
             self._came = 0
             self._lookLater()
 
+    def hurry(self, seconds: float) -> None:
+        """
+        Tell of each thing at once, for so long.
+        """
+        self._hurriesUntil = self._clock.seconds() + seconds
+        self._gather(1)
+
     def _lookLater(self) -> None:
         self._since = self._clock.seconds()
         self._clock.callLater(LOOKING, self._look)
@@ -60,17 +70,21 @@ class Gathering:
     def _look(self) -> None:
         assert self._since is not None
         # The reactor may have been late, but a clock may stand still.
-        rate = self._came / max(self._clock.seconds() - self._since, LOOKING)
+        now = self._clock.seconds()
+        rate = self._came / max(now - self._since, LOOKING)
         self._came = 0
         worth = int(min(rate * GATHERING, MOST))
-        self._gather(worth if worth >= LEAST else 1)
-        if self._gathered > 1:
+        isFast = worth >= LEAST
+        self._gather(worth if isFast and now >= self._hurriesUntil else 1)
+        if isFast:
             self._lookLater()
         else:
             self._since = None
 
     def _gather(self, count: int) -> None:
         # Not for each small change.
+        if count == self._gathered:
+            return
         if count == 1 or abs(count - self._gathered) >= LEAST // 2:
             self._gathered = count
             # It fails when the connection is gone, which its transport is about to see.

@@ -21,15 +21,18 @@ MOST = 32 * (16384 + 22)
 _READ = memoryview(bytearray(MOST))
 
 
-def readLargely(transport: object, take: Callable[[memoryview], None], clock: IReactorTime) -> None:
+def readLargely(
+    transport: object, take: Callable[[memoryview], None], clock: IReactorTime
+) -> Gathering | None:
     """
     Let a TCP transport give what it reads to C{take} instead of to its protocol, more at a time,
     and less often when much comes. Other transports stay as they are.
 
     @param take: gets a view of memory that holds something else as soon as it returns.
+    @return: how much the system gathers; C{None} for other transports.
     """
     if not isinstance(transport, Connection):
-        return
+        return None
     handle = transport.getHandle()
     gathering = Gathering(clock, handle)
 
@@ -48,3 +51,4 @@ def readLargely(transport: object, take: Callable[[memoryview], None], clock: IR
         return None
 
     setattr(transport, "doRead", doRead)  # noqa: B010
+    return gathering

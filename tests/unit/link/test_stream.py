@@ -20,7 +20,7 @@ from punchd.link.flow import EARLY, Limits
 from punchd.link.input import SMALL as TOGETHER
 from punchd.link.output import QUEUED
 from punchd.link.pulling import PullAdapter
-from punchd.link.pump import SMALL
+from punchd.link.pump import FEW, SMALL, WAITING
 from punchd.link.stream import CLOSING, OPENING
 from punchd.values.peers import PeerAddress
 from punchd.wire.frames import HEAD_LENGTH, FrameReader, Kind
@@ -697,6 +697,39 @@ def test_aLargeWriteDoesNotWait() -> None:
     mine.write(b"x")
     mine.write(bytes(SMALL + 1))
     assert len(end.sent) > SMALL
+    link.end()
+
+
+def test_whileSomebodyWaitsForAnAnswerLessIsWrittenAtOnce() -> None:
+    link = Link()
+    bulk, _, _, _ = link.open()
+    asking, _, _, _ = link.open()
+    link.advance(1)
+    end, much = link.wires[0].ends[0], FEW + SMALL
+    bulk.write(bytes(much))
+    assert len(end.sent) > much
+    link.advance(1)
+    asking.write(b"x")
+    link.flush()
+    bulk.write(bytes(much))
+    assert 0 < len(end.sent) <= FEW
+    link.advance(WAITING)
+    bulk.write(bytes(much))
+    assert len(end.sent) > much
+    link.end()
+
+
+def test_whileSomebodyWaitsForAnAnswerThePathGathersNothing() -> None:
+    link = Link()
+    asking, _, _, _ = link.open()
+    link.advance(1)
+    end = link.wires[0].ends[0]
+    end.hurried.clear()
+    for _ in range(11):
+        asking.write(b"x")
+        link.advance(WAITING / 10)
+    # For no time twice, and not for each request.
+    assert WAITING < sum(end.hurried) <= 3 * WAITING
     link.end()
 
 

@@ -35,6 +35,7 @@ class End:
 
     @ivar sent: what is on its way to the other end.
     @ivar total: bytes that were written in all, C{writes}: in how many pieces.
+    @ivar hurried: for how many seconds what comes was to be handed on at once, each time.
     """
 
     negotiatedProtocol = LINK_ALPN
@@ -48,6 +49,7 @@ class End:
         self.isAborted = False
         self.isLost = False
         self.writes = 0
+        self.hurried: list[float] = []
         self.producer: Any = None
         self.isPaused = False
 
@@ -63,6 +65,9 @@ class End:
 
     def writeSequence(self, iovec: Iterable[bytes | memoryview]) -> None:
         self.write(b"".join(iovec))
+
+    def hurry(self, seconds: float) -> None:
+        self.hurried.append(seconds)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert self.producer is None

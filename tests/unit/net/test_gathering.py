@@ -111,3 +111,15 @@ def test_aConnectionThatIsGoneIsNoMatter(connected: Connected) -> None:
     connected.clock.advance(LOOKING)
     connected.clock.advance(LOOKING)
     assert not connected.clock.getDelayedCalls()
+
+
+def test_whileSomebodyWaitsNothingIsGathered(connected: Connected) -> None:
+    connected.goFast()
+    assert connected.gathered > 1
+    connected.gathering.hurry(10 * LOOKING)
+    assert connected.gathered == 1
+    connected.goFast()
+    assert connected.gathered == 1
+    for _ in range(10):
+        connected.goFast()
+    assert connected.gathered == MOST
