@@ -89,6 +89,16 @@ while received < total and watched.get_map():
 print(json.dumps([received, time.monotonic() - began, broken]))
 """
 
+#: Reads HOST PORT, BYTES in a second, until it is killed.
+PACED_SINK = """
+import socket, sys, time
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
+buffer, received, began = bytearray(1 << 18), 0, time.monotonic()
+while True:
+    received += connection.recv_into(buffer) or sys.exit("the source has ended")
+    time.sleep(max(0, began + received / int(sys.argv[3]) - time.monotonic()))
+"""
+
 #: Asks HOST PORT, an echo, 64 bytes at a time for SECONDS, and prints the seconds that each answer
 #: took as JSON.
 REQUESTS = """

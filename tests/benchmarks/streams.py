@@ -3,9 +3,10 @@ What several streams between two peers cost each other, and how soon one answers
 
 Run it as root: C{python -m tests.benchmarks.streams [ROUNDS]}. Two public sites; every stream is a
 connection through C{--forward}, beside C{ssh -L} and without a tunnel. Without delay: how long a
-request of 64 bytes takes while nothing else happens, and while another stream is as busy as it can
-be; and 100 streams together against one. With 25 ms one way: how long until one more stream has
-brought back its first byte, in units of R, the time of a TCP connect between the two sites.
+request of 64 bytes takes while nothing else happens, while another stream carries 20 MB/s, and
+while it is as busy as it can be; and 100 streams together against one. With 25 ms one way: how long
+until one more stream has brought back its first byte, in units of R, the time of a TCP connect
+between the two sites.
 """
 
 from __future__ import annotations
@@ -14,22 +15,29 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from punchd.testing.deployment import Deployment
 from punchd.testing.natlab import Host, NatLab
 from tests.benchmarks.openssh import OpenSSH
-from tests.benchmarks.programs import ECHO, REQUESTS, SINKS, SOURCE, TIME_ECHO
+from tests.benchmarks.programs import ECHO, PACED_SINK, REQUESTS, SINKS, SOURCE, TIME_ECHO
 
 _ECHO_PORT, _SOURCE_PORT = 7006, 7007
 _DELAY = 0.025
 _SECONDS = 3.0
 _MEGABYTES = 300
 _MANY = 100
+_PACE = 20_000_000
+_ALONE = "alone"
+_BESIDE: dict[str, Sequence[str]] = {
+    _ALONE: (),
+    f"beside {_PACE // 10**6} MB/s": (PACED_SINK, str(_PACE)),
+    "beside as much as can be": (SINKS, "1", str(10**12)),
+}
 
 
 @frozen
@@ -50,14 +58,26 @@ def main() -> None:
     """
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     with _ways(0) as (alice, ways):
-        print(f"{'a 64-byte request, no delay':27} {'idle p50':>9} {'p99':>9} {'busy p50':>9} p99")
-        for way, figures in zip(ways, _alternate(rounds, ways, alice), strict=True):
-            idle, busy, quotient, one, many, broken = figures
+        figures = _alternate(rounds, ways, alice)
+        print(f"{'a 64-byte request, no delay':44} {'p50':>9} {'p99':>9}   p99 / alone")
+        for way, figure in zip(ways, figures, strict=True):
+            for beside, rounded in figure.requests.items():
+                taken = list(chain.from_iterable(rounded))
+                alone = figure.requests[_ALONE]
+                quotient = statistics.median(
+                    _quantile(here, 99) / _quantile(there, 99)
+                    for here, there in zip(rounded, alone, strict=True)
+                )
+                print(
+                    f"{f'{way.name}, {beside}':44} {_micros(taken, 50)} {_micros(taken, 99)}   "
+                    f"{quotient:.1f}"
+                )
+        for way, figure in zip(ways, figures, strict=True):
+            one, many = statistics.median(figure.one), statistics.median(figure.many)
             print(
-                f"{way.name:27} {_micros(idle, 50)} {_micros(idle, 99)} "
-                f"{_micros(busy, 50)} {_micros(busy, 99)}   p99 busy / idle {quotient:.1f}; "
-                f"{one:.0f} MB/s over 1 stream, {many:.0f} over {_MANY} ({many / one:.2f})"
-                f"{f', of which {broken} broke' if broken else ''}"
+                f"{way.name:27} {one:.0f} MB/s over 1 stream, {many:.0f} over {_MANY} "
+                f"({many / one:.2f})"
+                f"{f', of which {figure.broken} broke' if figure.broken else ''}"
             )
     with _ways(_DELAY) as (alice, ways):
         times = {way.name: _firstBytes(alice, way, rounds * 4) for way in ways}
@@ -101,42 +121,34 @@ def _ways(delay: float) -> Iterator[tuple[Host, list[_Way]]]:
             )
 
 
-_Figures = tuple[list[float], list[float], float, float, float, int]
+@define
+class _Figure:
+    """
+    What one way was measured to do, round by round.
+
+    @ivar requests: the seconds of each, by what happened beside them.
+    @ivar one: MB/s of one stream, C{many}: of many.
+    @ivar broken: the most that broke of many.
+    """
+
+    requests: dict[str, list[list[float]]] = field(factory=lambda: {each: [] for each in _BESIDE})
+    one: list[float] = field(factory=list)
+    many: list[float] = field(factory=list)
+    broken: int = 0
 
 
-def _alternate(rounds: int, ways: list[_Way], alice: Host) -> list[_Figures]:
-    """
-    For each way: the seconds of requests on an idle and on a busy link, the median of the rounds'
-    quotients of their p99, MB/s of one and of many streams, and the most that broke of many.
-    """
-    idle: list[list[list[float]]] = [[] for _ in ways]
-    busy: list[list[list[float]]] = [[] for _ in ways]
-    one: list[list[float]] = [[] for _ in ways]
-    many: list[list[float]] = [[] for _ in ways]
-    broken = [0 for _ in ways]
+def _alternate(rounds: int, ways: list[_Way], alice: Host) -> list[_Figure]:
+    figures = [_Figure() for _ in ways]
     for _ in range(rounds):
-        for number, way in enumerate(ways):
-            idle[number].append(_requests(alice, way))
-            with _bulk(alice, way):
-                busy[number].append(_requests(alice, way))
-            one[number].append(_together(alice, way, 1)[0])
+        for way, figure in zip(ways, figures, strict=True):
+            for beside, sink in _BESIDE.items():
+                with _running(alice, way, sink):
+                    figure.requests[beside].append(_requests(alice, way))
+            figure.one.append(_together(alice, way, 1)[0])
             speed, lost = _together(alice, way, _MANY)
-            many[number].append(speed)
-            broken[number] = max(broken[number], lost)
-    return [
-        (
-            list(chain.from_iterable(idle[number])),
-            list(chain.from_iterable(busy[number])),
-            statistics.median(
-                _quantile(b, 99) / _quantile(i, 99)
-                for i, b in zip(idle[number], busy[number], strict=True)
-            ),
-            statistics.median(one[number]),
-            statistics.median(many[number]),
-            broken[number],
-        )
-        for number in range(len(ways))
-    ]
+            figure.many.append(speed)
+            figure.broken = max(figure.broken, lost)
+    return figures
 
 
 def _requests(alice: Host, way: _Way) -> list[float]:
@@ -146,14 +158,21 @@ def _requests(alice: Host, way: _Way) -> list[float]:
 
 
 @contextmanager
-def _bulk(alice: Host, way: _Way) -> Iterator[None]:
-    argv = ["python3", "-c", SINKS, way.address, str(way.source), "1", str(10**12)]
-    sink = alice.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _running(alice: Host, way: _Way, sink: Sequence[str]) -> Iterator[None]:
+    """
+    Another stream, and who reads it: a program and its arguments behind host and port, if any.
+    """
+    if not sink:
+        yield
+        return
+    program, *arguments = sink
+    argv = ["python3", "-c", program, way.address, str(way.source), *arguments]
+    reading = alice.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
     finally:
-        sink.kill()
-        sink.wait()
+        reading.kill()
+        reading.wait()
 
 
 def _together(alice: Host, way: _Way, count: int) -> tuple[float, int]:
