@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 _PIECE = 256 * 1024
 
-# Bytes of a piece's length.
+# Bytes of a piece's length, and what may be in its place.
 _HEAD = 4
+_BROKEN = 0xFFFFFFFE
 
 
-def copyBothWays(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> bool:
+def copyBothWays(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> str | None:
     """
     Copy until the other end is done. What comes from C{connection} is in pieces, each with its
     length before it; one of length 0 is the end in order.
@@ -28,15 +29,15 @@ def copyBothWays(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> 
     When standard input ends, only that direction does. When the other end has closed both, there is
     nobody left to read for, and this returns although standard input may still be open.
 
-    @return: whether the stream ended in order.
+    @return: C{None} when the stream ended in order; else why it broke, as far as that was said.
     """
     sending = threading.Thread(target=_send, args=(stdin, connection), daemon=True)
     sending.start()
-    inOrder = _receive(connection, stdout)
-    if inOrder:
+    broken = _receive(connection, stdout)
+    if broken is None:
         # The input may still be wanted; until the other end has hung up altogether.
         _awaitHangUp(connection, sending)
-    return inOrder
+    return broken
 
 
 def _send(stdin: int, connection: socket.socket) -> None:
@@ -49,7 +50,7 @@ def _send(stdin: int, connection: socket.socket) -> None:
         return
 
 
-def _receive(connection: socket.socket, stdout: int) -> bool:
+def _receive(connection: socket.socket, stdout: int) -> str | None:
     head, left = b"", 0
     try:
         while received := connection.recv(_PIECE):
@@ -67,11 +68,20 @@ def _receive(connection: socket.socket, stdout: int) -> bool:
                     left, head = int.from_bytes(head, "big"), b""
                     if not left:
                         os.close(stdout)
-                        return True
+                        return None
+                    if left == _BROKEN:
+                        return _text(connection, view)
     except OSError:
         # The connection broke, or nobody reads our output any more.
-        return False
-    return False
+        return ""
+    return ""
+
+
+def _text(connection: socket.socket, begun: memoryview) -> str:
+    text = bytes(begun)
+    while received := connection.recv(_PIECE):
+        text += received
+    return text.decode("utf-8", "replace")
 
 
 def _awaitHangUp(connection: socket.socket, sending: threading.Thread) -> None:

@@ -124,10 +124,11 @@ def _connectTo(state: str | None, target: str) -> int:
         sys.stderr.write(f"punchd: expected PEER/SERVICE, not {target!r}\n")
         return 2
     connection, _ = begin(stateFolder(state), "connect", peer=peer, service=service)
-    inOrder = copyBothWays(connection)
-    if not inOrder:
-        sys.stderr.write("punchd: the stream broke\n")
-    leave(0 if inOrder else 1)
+    broken = copyBothWays(connection)
+    if broken is not None:
+        because = f": {broken}" if broken else ""
+        sys.stderr.write(f"punchd: the stream broke{because}\n")
+    leave(0 if broken is None else 1)
 
 
 def _ping(options: Namespace) -> int:

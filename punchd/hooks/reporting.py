@@ -57,6 +57,8 @@ class Reports:
         self._tell(subject, output)
         if self.forget(key):
             _log.info("the --on-change command works again ({subject})", subject=subject)
+        elif not output:
+            _log.info("the --on-change command has run ({subject})", subject=subject)
 
     def forget(self, key: str) -> bool:
         """

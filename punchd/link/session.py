@@ -260,7 +260,10 @@ class Session:
             self._opened(number, *unpackOpen(payload))
         elif kind is Kind.GOODBYE:
             self._receipts.isDue = True
-            self._ending.heard(*unpackEnd(payload))
+            isNow, why = unpackEnd(payload)
+            if not self._ending.isNear:
+                _log.info("{peer} ends the link: {why}", peer=self.peer, why=why)
+            self._ending.heard(isNow, why)
         else:
             stream = self._table.get(number)
             if stream is not None:

@@ -58,6 +58,7 @@ class Stream:
     @ivar service: what was asked for.
     @ivar isOpener: whether this end asked.
     @ivar isReady: whether the session has it among those with something to send.
+    @ivar why: what has ended it, for people; empty until then.
     """
 
     # Twisted's transports have it, and some protocols look at it.
@@ -87,7 +88,7 @@ class Stream:
         self._finArrived = False
         self._isClosing = False
         self._nobodyListens = False
-        self._why = ""
+        self.why = ""
 
     # Opening.
 
@@ -167,7 +168,7 @@ class Stream:
         self._protocol = protocol
         protocol.makeConnection(self)
         if self.isOver:
-            self._tellLost(ConnectionLost(self._why))
+            self._tellLost(ConnectionLost(self.why))
         else:
             self.resumeProducing()
 
@@ -379,7 +380,7 @@ class Stream:
         if self.isOver:
             return
         self.isOver = True
-        self._why = str(reason)
+        self.why = str(error)
         self._patience.end()
         self._input.stop()
         self._carrier.ended(self)

@@ -29,6 +29,7 @@ from punchd.identity.folder import StateFolder
 from punchd.identity.pins import Pins
 from punchd.net.pieces import PIECE_HEAD, PieceStream
 from punchd.net.splicing import SpliceEnd, Splices, tuneLocal
+from punchd.net.writing import writeAtOnce
 from punchd.peer.connecting import Connecting
 from punchd.peer.forwarding import Target
 from punchd.peer.links import Links
@@ -127,7 +128,7 @@ class Answers:
         def splice(transport: Any) -> SpliceEnd:
             local, remote = self._splices.pair()
             tuneLocal(transport, GOOD_READ)
-            local.makeConnection(_InPieces(transport))
+            local.makeConnection(_InPieces(transport, lambda: stream.why))
             stream.carry(remote)
             return local
 
@@ -197,15 +198,21 @@ _QUESTIONS: dict[str, set[str]] = {
 }
 
 
+#: In place of a piece's length.
+BROKEN = b"\xff\xff\xff\xfe"
+
+
 class _InPieces:
     """
     The transport of a control connection that has become a stream: what is written goes out in
     pieces, each with its length before it (four bytes, big-endian). A piece of length 0 says that
-    the stream's input has ended in order; a connection that ends without it was broken.
+    the stream's input has ended in order; a connection that ends without it was broken, and in
+    place of a length it may be said that what follows is the reason.
     """
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, why: Callable[[], str]) -> None:
         self._transport = transport
+        self._why = why
 
     def write(self, data: bytes) -> None:
         """
@@ -220,6 +227,13 @@ class _InPieces:
         """
         self._transport.write(bytes(PIECE_HEAD))
         self._transport.loseWriteConnection()
+
+    def abortConnection(self) -> None:
+        """
+        Say that the stream was broken, and why.
+        """
+        writeAtOnce(self._transport, BROKEN + self._why().encode())
+        self._transport.loseConnection()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

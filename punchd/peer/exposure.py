@@ -50,15 +50,20 @@ def splitVersion(text: str) -> tuple[ProxyVersion | None, str]:
     """
     Take the version off C{[proxy-v1:|proxy-v2:]ENDPOINT}, if there is one.
 
-    @raise ConfigurationError: when there is no such version.
+    @raise ConfigurationError: when there is no such version, or nothing behind it.
     """
-    before, colon, after = text.partition(":")
-    if not colon or not before.startswith("proxy-"):
+    before, _, after = text.partition(":")
+    if not before.startswith("proxy-"):
         return None, text
     try:
-        return ProxyVersion(before), after
+        version = ProxyVersion(before)
     except ValueError:
         known = " and ".join(version.value for version in ProxyVersion)
         raise ConfigurationError(
-            f"{before[:80]!r} is no version of the PROXY protocol: there are {known}"
+            f"--expose: {before[:80]!r} is no version of the PROXY protocol: there are {known}"
         ) from None
+    if not after:
+        raise ConfigurationError(
+            f"--expose: there is no endpoint behind {text!r}: say {before}:tcp:127.0.0.1:80"
+        )
+    return version, after

@@ -55,6 +55,11 @@ class Options(PunchdOptions):
 
     program = "punchd-peer"
     synopsis = "[options]"
+    longdesc = (
+        "Reaches services of other peers behind NATs, and offers them its own, directly where "
+        "there is a way. On the first start it makes its key; 'punchd id' prints its ID, and "
+        "'punchd trust NAME ID', said at both ends, lets two peers meet."
+    )
     repeatable = ("server", "expose", "forward", "publish", "allow")
     optParameters: ClassVar = [
         ["name", None, None, "this peer's name"],

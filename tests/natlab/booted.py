@@ -9,7 +9,6 @@ that is tested.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,25 @@ PATIENCE = 30.0
 
 _ROOT = Path(punchd.__file__).parents[1]
 _UNITS = _ROOT / "punchd/units"
+
+# Where the unified hierarchy of control groups is mounted, or whether at all, differs from machine
+# to machine; this sees it in a place of its own, and begins or ends a group there.
+_GROUPS = """\
+set -e
+mount --make-rprivate /
+mount -t cgroup2 cgroup2 "$1"
+"""
+_BEGIN_GROUP = f"""\
+{_GROUPS}
+mkdir "$1/$2"
+echo $$ > "$1/$2/cgroup.procs"
+shift 2
+exec "$@"
+"""
+_END_GROUP = f"""\
+{_GROUPS}
+find "$1/$2" -depth -type d -exec rmdir {{}} +
+"""
 
 # What becomes process 1 first makes the world that it is to see. Journal and state are in memory.
 _WORLD = """\
@@ -97,10 +115,9 @@ class Booted:
             program = self._programs / name
             program.write_text(_PROGRAM.format(version=version, module=module, function=function))
             program.chmod(0o755)
-        self._group = _unified() / self._place.name
-        self._group.mkdir()
         self._unshare = subprocess.Popen(
             [
+                *self._grouped(_BEGIN_GROUP),
                 *("unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--net"),
                 *("--kill-child=KILL", "bash", "-c", _WORLD, "systemd", self._place, _ROOT),
                 *(sysconfig.get_path("purelib"), sys.base_prefix),
@@ -108,13 +125,19 @@ class Booted:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: (self._group / "cgroup.procs").write_text("0"),
         )
         try:
             self.waitFor(self._isUp, "up")
         except BaseException:
             self.close()
             raise
+
+    def _grouped(self, script: str) -> list[str]:
+        """
+        What runs a script that sees the control groups; its second argument is the name of ours.
+        """
+        place = str(self._place)
+        return ["unshare", "--mount", "sh", "-c", script, "sh", place, self._place.name]
 
     def __enter__(self) -> Booted:
         return self
@@ -218,22 +241,8 @@ class Booted:
         self._unshare.stdout.close()
         # Its processes go with the namespace; their groups, when they are gone.
         for _ in range(200):
-            try:
-                for group, _, _ in os.walk(self._group, topdown=False):
-                    os.rmdir(group)
+            if subprocess.run(self._grouped(_END_GROUP), capture_output=True).returncode == 0:
                 break
-            except OSError:
-                time.sleep(0.02)
+            time.sleep(0.02)
         for each in (self._programs, self._place):
             shutil.rmtree(each, ignore_errors=True)
-
-
-def _unified() -> Path:
-    """
-    Where the unified hierarchy of control groups is.
-    """
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(place)
-    raise AssertionError("no cgroup2 is mounted, which systemd needs")

@@ -129,7 +129,7 @@ class Copy:
         stdin, self.input = os.pipe()
         self.output, stdout = os.pipe()
         self.theirs.settimeout(PATIENCE)
-        self.results: list[bool] = []
+        self.results: list[str | None] = []
         self._ours, self._stdin, self._stdout = ours, stdin, stdout
         self._isInputOpen = True
         self._others = set(threading.enumerate())
@@ -152,13 +152,15 @@ class Copy:
         os.close(self.input)
         self._isInputOpen = False
 
-    def end(self) -> bool:
+    def end(self) -> str | None:
         """
         Wait until it is over, and clean up. As long as there is a thread that reads from standard
         input, its descriptor is not closed: it would be that of something else in the next test.
+
+        @return: why the stream broke, if it did.
         """
         self.thread.join(PATIENCE)
-        (inOrder,) = self.results
+        (broken,) = self.results
         if self._isInputOpen:
             self.closeInput()
         for thread in set(threading.enumerate()) - self._others:
@@ -166,11 +168,11 @@ class Copy:
             assert not thread.is_alive()
         for descriptor in (self.output, self._stdin):
             os.close(descriptor)
-        if not inOrder:
+        if broken is not None:
             os.close(self._stdout)
         self._ours.close()
         self.theirs.close()
-        return inOrder
+        return broken
 
 
 def test_inputGoesOutAndOutputComesIn() -> None:
@@ -184,7 +186,7 @@ def test_inputGoesOutAndOutputComesIn() -> None:
     copy.theirs.sendall(inPieces(b"answer") + END)
     copy.theirs.close()
     assert copy.read() == b"answer"
-    assert copy.end()
+    assert copy.end() is None
 
 
 def test_theEndOfInputEndsOneWayOnly() -> None:
@@ -195,14 +197,14 @@ def test_theEndOfInputEndsOneWayOnly() -> None:
     assert copy.read() == b"still here"
     copy.theirs.sendall(END)
     copy.theirs.close()
-    assert copy.end()
+    assert copy.end() is None
 
 
 def test_whenTheOtherEndHasHungUpInputIsNotWaitedFor() -> None:
     copy = Copy()
     copy.theirs.sendall(END)
     copy.theirs.close()
-    assert copy.end()
+    assert copy.end() is None
 
 
 def test_aStreamThatBreaksIsToldFromOneThatEnds() -> None:
@@ -210,7 +212,21 @@ def test_aStreamThatBreaksIsToldFromOneThatEnds() -> None:
     copy.theirs.sendall(inPieces(b"half of it"))
     assert copy.read() == b"half of it"
     copy.theirs.close()
-    assert not copy.end()
+    assert copy.end() == ""
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_whyAStreamBroke(chunk: int) -> None:
+    copy = Copy()
+    said = inPieces(b"half of it") + b"\xff\xff\xff\xfethe link to b\xc3\xb6b is over"
+    for at in range(0, len(said), chunk):
+        copy.theirs.sendall(said[at : at + chunk])
+    received = b""
+    while len(received) < len(b"half of it"):
+        received += copy.read()
+    assert received == b"half of it"
+    copy.theirs.close()
+    assert copy.end() == "the link to böb is over"
 
 
 def test_piecesMayComeInAnyChunks() -> None:
@@ -222,7 +238,7 @@ def test_piecesMayComeInAnyChunks() -> None:
         received += piece
     assert received == b"onetwo"
     copy.theirs.close()
-    assert copy.end()
+    assert copy.end() is None
 
 
 def test_whenTheOtherEndIsDoneOutputEnds() -> None:
@@ -230,4 +246,4 @@ def test_whenTheOtherEndIsDoneOutputEnds() -> None:
     copy.theirs.sendall(END)
     assert copy.read(1) == b""
     copy.theirs.close()
-    assert copy.end()
+    assert copy.end() is None

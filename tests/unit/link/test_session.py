@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.logger import capturedLogs
 
 from punchd.errors import NotTrusted, Refused, Unreachable
 from punchd.link.flow import Limits
@@ -352,6 +353,22 @@ def test_goodbyeLetsStreamsFinish() -> None:
         assert user.lost.check(ConnectionDone)
     link.advance(LEAVING)
     assert link.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("isNow", [True, False])
+def test_whoSaysGoodbyeAndWhyIsLoggedAtTheOtherEnd(isNow: bool) -> None:
+    link = Link()
+    link.open()
+    with capturedLogs() as events:
+        if isNow:
+            link.alice.abort("the peer is being stopped")
+        else:
+            link.alice.close("the peer is being stopped")
+        link.flush()
+    assert [
+        (event["peer"], event["why"]) for event in events if "ends the link" in event["log_format"]
+    ] == [(link.bob.peer, "the peer is being stopped")]
+    link.end()
 
 
 def test_afterGoodbyeThereAreNoNewStreams() -> None:

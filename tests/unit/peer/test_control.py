@@ -408,14 +408,15 @@ def test_bothWaysMayEnd(tmp_path: Path) -> None:
     connected.sides.end()
 
 
-def test_aStreamThatBreaksHasNoEnd(tmp_path: Path) -> None:
+def test_aStreamThatBreaksHasNoEndButAReason(tmp_path: Path) -> None:
     connected = Connected(tmp_path)
     connected.agree()
     connected.service.transport.write(b"half of it")
     connected.flush()
     connected.sides.callee.abortConnection()
     connected.flush()
-    assert connected.user.received.endswith(b"half of it")
+    why = b"\xff\xff\xff\xfethe other side broke the stream"
+    assert connected.user.received.endswith(b"half of it" + why)
     assert connected.user.lost is not None
 
 

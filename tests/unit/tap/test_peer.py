@@ -72,6 +72,8 @@ def test_withoutXDGTheStateIsAtHome(monkeypatch: pytest.MonkeyPatch) -> None:
         ([*NEEDED, "--expose=web"], "expected --expose NAME="),
         ([*NEEDED, "--expose=w b=tcp:1"], "cannot be a name in --expose"),
         ([*NEEDED, "--expose=web=proxy-v3:tcp:1"], "there are proxy-v1 and proxy-v2"),
+        ([*NEEDED, "--expose=web=proxy-v2:"], "behind 'proxy-v2:': say proxy-v2:tcp:127.0.0.1:80"),
+        ([*NEEDED, "--expose=web=proxy-v1"], "behind 'proxy-v1': say proxy-v1:tcp:127.0.0.1:80"),
         ([*NEEDED, "--forward=2222"], "expected --forward LISTEN="),
         ([*NEEDED, "--forward=2222=bob"], "expected PEER/SERVICE"),
         ([*NEEDED, "--forward=99999=bob/ssh"], "there is no port 99999"),
@@ -184,7 +186,6 @@ def test_thePeerIsWhatTheOptionsSay(tmp_path: Path) -> None:
     [
         ("--expose=web=nonsense:1", "--expose: 'nonsense:1' is no endpoint"),
         ("--expose=web=proxy-v2:nonsense:1", "--expose: 'nonsense:1' is no endpoint"),
-        ("--expose=web=proxy-v2:", "--expose: '' is no endpoint"),
         ("--forward=nonsense:x=bob/web", "--forward: 'nonsense:x' is no endpoint"),
         ("--strategies=magic", "there is no strategy 'magic'"),
         ("--publish=web", "--publish web: there is no such service; say --expose web="),
