@@ -117,16 +117,21 @@ def dialled(facts: dict[str, Any]) -> int:
     return sum(one["sockets"] for each in facts["attempts"] for one in each["tries"])
 
 
+def took(facts: dict[str, Any]) -> float:
+    """
+    The seconds until a path was connected; or elected, if the other side had asked for it, too, as
+    it does when it finds the link without a path for long, and was the first.
+    """
+    seconds: dict[str, float] = facts["seconds"]
+    return seconds.get("connected", seconds["elected"])
+
+
 def check(tries: list[dict[str, Any]], strategy: str, goal: float) -> None:
     """
     Enough of them have connected in time, by that strategy, and none was too dear.
     """
-    good = [
-        facts
-        for facts in tries
-        if facts["strategy"] == strategy and facts["seconds"]["connected"] <= PATIENCE
-    ]
-    times = sorted(round(facts["seconds"]["connected"], 3) for facts in good)
+    good = [facts for facts in tries if facts["strategy"] == strategy and took(facts) <= PATIENCE]
+    times = sorted(round(took(facts), 3) for facts in good)
     sys.stdout.write(f"{strategy}: {len(good)} of {RUNS}, after {times} s\n")
     assert len(tries) - len(good) <= allowed(goal), [facts["reason"] for facts in tries]
     assert all(dialled(facts) <= SYNS for facts in tries)

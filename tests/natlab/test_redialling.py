@@ -85,4 +85,4 @@ def test_afterAPunchThatFailedTheNextOneConnectsAtOnce(
     failed, *others = facts[pair]
     assert failed["path"] is None
     assert [each["path"] for each in others] == ["direct"] * 2, others
-    assert max(each["seconds"]["connected"] for each in others) < SOON
+    assert max(each["seconds"]["elected"] for each in others) < SOON
