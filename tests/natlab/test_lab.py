@@ -20,7 +20,7 @@ import pytest
 from punchd.testing.natlab import NatLab
 from tests.natlab.agents import Agent
 
-pytestmark = pytest.mark.natlab
+pytestmark = [pytest.mark.natlab, pytest.mark.timed]
 
 LATE = 0.005
 """How much longer than planned a round trip may take on a busy machine."""

@@ -206,6 +206,7 @@ def test_whenTheDirectPathDiesTheRelayTakesOver(world: World) -> None:
     world.until(one, two, isDirect)
 
 
+@pytest.mark.timed
 def test_nothingStallsWhenTheLinkMoves(
     world: World, record_property: Callable[[str, object], None]
 ) -> None:

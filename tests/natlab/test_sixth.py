@@ -15,7 +15,7 @@ from punchd.values.addresses import isGlobalIPv6, makeAddress
 from punchd.values.nat import Unsolicited
 from tests.natlab.agents import Agent
 
-pytestmark = pytest.mark.natlab
+pytestmark = [pytest.mark.natlab, pytest.mark.timed]
 
 DELAY: Final = 0.02
 SILENCE: Final = 0.3
