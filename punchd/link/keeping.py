@@ -30,6 +30,10 @@ ANSWERING = 10.0
 PINGS_PER_SECOND = 5.0
 PINGS_AT_ONCE = 50.0
 
+#: How much of that this end uses, however often somebody measures: what was sent at intervals may
+#: come at once.
+SHARE = 0.5
+
 
 @define(eq=False)
 class Keeping:
@@ -58,10 +62,12 @@ class Keeping:
     _sentAt: float | None = field(default=None, init=False)
     _number: int = field(default=0, init=False)
     _waiting: list[Deferred[float]] = field(factory=list, init=False)
-    _allowance: Allowance = field(init=False)
+    _theirs: Allowance = field(init=False)
+    _ours: Allowance = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._allowance = Allowance(self._clock, PINGS_PER_SECOND, PINGS_AT_ONCE)
+        self._theirs = Allowance(self._clock, PINGS_PER_SECOND, PINGS_AT_ONCE)
+        self._ours = Allowance(self._clock, SHARE * PINGS_PER_SECOND, SHARE * PINGS_AT_ONCE)
 
     def watch(self, sender: Sender) -> None:
         """
@@ -111,7 +117,7 @@ class Keeping:
             if now - max(self._wantedAt, self._heardAt) >= SILENCE:
                 self._dead()
                 return
-        elif now - self._pingedAt >= (OFTEN if self._isActive(now) else SELDOM):
+        elif self._waiting or now - self._pingedAt >= (OFTEN if self._isActive(now) else SELDOM):
             self._ping()
         self._schedule()
 
@@ -120,11 +126,12 @@ class Keeping:
 
     def _schedule(self) -> None:
         # While an answer is missing it looks often, however little moves.
-        self._isAsleep = self._wantedAt is None and not self._isActive(self._clock.seconds())
+        isMissing = bool(self._wantedAt is not None or self._waiting)
+        self._isAsleep = not isMissing and not self._isActive(self._clock.seconds())
         self._tick = self._clock.callLater(SELDOM if self._isAsleep else OFTEN, self._look)
 
     def _ping(self) -> None:
-        if self._sender is not None and self._wantedAt is None:
+        if self._sender is not None and self._wantedAt is None and self._ours.take():
             self._wantedAt = self._pingedAt = self._clock.seconds()
             self._sender.ping(self._goesOut)
 
@@ -139,7 +146,7 @@ class Keeping:
 
         @raise ProtocolViolation: when it does so all the time.
         """
-        if not self._allowance.take():
+        if not self._theirs.take():
             raise ProtocolViolation(f"more than {PINGS_PER_SECOND:.0f} PINGs a second")
 
     def ponged(self, number: int) -> None:
@@ -162,12 +169,16 @@ class Keeping:
 
     def measure(self) -> Deferred[float]:
         """
-        Fires with the seconds. Who asks while a ping is under way shares it.
+        Fires with the seconds. Who asks while a ping is under way shares it; who asks all the time
+        has to wait for the next one.
         """
         waiting: Deferred[float] = Deferred(self._forget)
         self._waiting.append(waiting)
         waiting.addTimeout(ANSWERING, self._clock, _noAnswer)
         self._ping()
+        if self._isAsleep and self._wantedAt is None and self._tick is not None:
+            self._isAsleep = False
+            self._tick.reset(OFTEN)
         return waiting
 
     def _forget(self, waiting: Deferred[float]) -> None:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 
 from punchd.errors import NotTrusted, Refused, Unreachable
 from punchd.link.flow import Limits
-from punchd.link.keeping import ANSWERING, LATELY, OFTEN, SELDOM, SILENCE
+from punchd.link.keeping import ANSWERING, LATELY, OFTEN, PINGS_AT_ONCE, SELDOM, SILENCE
 from punchd.link.path import LEAVING, Path
 from punchd.link.paths import JOINING
 from punchd.link.receipts import ACKNOWLEDGE, ACKNOWLEDGING
@@ -591,6 +592,35 @@ def test_aMeasurementGoesOnOverTheNextPath() -> None:
     link.connect()
     link.flush()
     assert len(found) == 1
+    link.end()
+
+
+def test_whoMeasuresAllTheTimeIsAnsweredAndWaits() -> None:
+    """
+    The other end would end the link.
+    """
+    link = Link()
+    found: list[float] = []
+
+    def untimely(failure: Failure) -> None:
+        failure.trap(Unreachable)
+
+    asked = 0
+    while len(found) == asked < PINGS_AT_ONCE:
+        link.alice.measure().addCallbacks(found.append, untimely)
+        link.flush()
+        asked += 1
+    before = len(found)
+    assert 10 < before < PINGS_AT_ONCE
+    # After a while there is one more.
+    link.advance(1.1)
+    assert len(found) == before + 1
+    # And so it goes on for as long as somebody wants it.
+    for _ in range(100):
+        link.alice.measure().addCallbacks(found.append, untimely)
+        link.advance(0.3)
+    assert not link.alice.isOver
+    assert not link.bob.isOver
     link.end()
 
 
