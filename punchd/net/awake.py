@@ -48,7 +48,7 @@ class Awake:
         now = self._clock.seconds()
         if length > LITTLE:
             self._count = 0
-        elif now - self._cameAt <= SOON:
+        elif self._isSoon(now):
             self._count = min(self._count + 1, MOST)
         else:
             self._count = max(self._count - LATE, 0)
@@ -56,11 +56,15 @@ class Awake:
         if self._count >= ENOUGH and self._looking is None:
             self._lookAgain()
 
+    def _isSoon(self, now: float) -> bool:
+        # The system's clock may be put back.
+        return 0 <= now - self._cameAt <= SOON
+
     def _lookAgain(self) -> None:
         self._looking = self._clock.callLater(0, self._look)
 
     def _look(self) -> None:
         self._looking = None
-        if self._count >= ENOUGH and self._clock.seconds() - self._cameAt <= SOON:
+        if self._count >= ENOUGH and self._isSoon(self._clock.seconds()):
             os.sched_yield()
             self._lookAgain()

@@ -79,3 +79,14 @@ def test_norBesideMuchData(clock: Turning) -> None:
     awake.came(LITTLE + 1)
     clock.advance(TURN)
     assert not clock.isAwake()
+
+
+def test_whenTheClockIsPutBackNobodyStaysAwakeForThatLong(clock: Turning) -> None:
+    awake = Awake(clock)
+    clock.advance(3600)
+    come(clock, awake, MOST)
+    clock.rightNow -= 3600
+    (looking,) = clock.getDelayedCalls()
+    looking.reset(0)
+    clock.advance(TURN)
+    assert not clock.isAwake()
