@@ -9,6 +9,7 @@ import select
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,8 +80,10 @@ def _receive(connection: socket.socket, stdout: int) -> str | None:
 
 def _text(connection: socket.socket, begun: memoryview) -> str:
     text = bytes(begun)
-    while received := connection.recv(_PIECE):
-        text += received
+    # When there is something that we have sent and nobody has read, it ends with an error.
+    with suppress(OSError):
+        while received := connection.recv(_PIECE):
+            text += received
     return text.decode("utf-8", "replace")
 
 

@@ -5,7 +5,8 @@ A UNIX socket tells neither an orderly end from a process that died, nor the end
 from that of both. So what is written goes out in pieces, each with its length before it (four
 bytes, big-endian); a piece of length 0 says that this direction has ended in order. A connection
 that ends before both directions have was broken. After the end, the length of all ones may say that
-nothing is read any more either, so that whoever passes the stream on can close it, too.
+nothing is read any more either, so that whoever passes the stream on can close it, too. Instead of
+an end, all ones but the last may say that the stream was broken; what follows is the reason.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from punchd.net.writing import writeAtOnce
 
 #: Bytes of a piece's length.
 PIECE_HEAD = 4
@@ -32,6 +37,10 @@ PIECE_HEAD = 4
 #: In place of a length.
 END = bytes(PIECE_HEAD)
 CLOSED = b"\xff" * PIECE_HEAD
+BROKEN = b"\xff\xff\xff\xfe"
+
+#: Seconds for which somebody may leave unread why a stream was broken.
+UNREAD = 3.0
 
 
 def _nothing() -> None:
@@ -265,3 +274,50 @@ class PieceStream(Protocol):
 
     def stopProducing(self) -> None:
         self.loseConnection()
+
+
+class OutInPieces:
+    """
+    The transport of a connection over which a stream goes, and only what is written is in pieces.
+
+    @ivar _why: what has broken the stream, once that is so. It is said last, to those who read.
+    """
+
+    def __init__(self, transport: Any, why: Callable[[], str]) -> None:
+        self._transport = transport
+        self._why = why
+        self._givingUp: IDelayedCall | None = None
+
+    def write(self, data: bytes) -> None:
+        """
+        Send one piece.
+        """
+        if data:
+            self._transport.writeSequence([len(data).to_bytes(PIECE_HEAD, "big"), data])
+
+    def loseWriteConnection(self) -> None:
+        """
+        Say that the end has come in order.
+        """
+        self._transport.write(END)
+        self._transport.loseWriteConnection()
+
+    def abortConnection(self) -> None:
+        """
+        Say that the stream was broken, and why.
+        """
+        writeAtOnce(self._transport, BROKEN + self._why().encode())
+        self._transport.loseConnection()
+        if isinstance(self._transport, Connection) and self._givingUp is None:
+            clock: Any = self._transport.reactor
+            self._givingUp = clock.callLater(UNREAD, self._transport.abortConnection)
+
+    def lost(self) -> None:
+        """
+        The connection is gone.
+        """
+        if self._givingUp is not None and self._givingUp.active():
+            self._givingUp.cancel()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -27,9 +27,8 @@ from zope.interface import implementer
 from punchd.errors import ConfigurationError, NoPath, PunchdError
 from punchd.identity.folder import StateFolder
 from punchd.identity.pins import Pins
-from punchd.net.pieces import PIECE_HEAD, PieceStream
+from punchd.net.pieces import OutInPieces, PieceStream
 from punchd.net.splicing import SpliceEnd, Splices, tuneLocal
-from punchd.net.writing import writeAtOnce
 from punchd.peer.connecting import Connecting
 from punchd.peer.forwarding import Target
 from punchd.peer.links import Links
@@ -128,7 +127,9 @@ class Answers:
         def splice(transport: Any) -> SpliceEnd:
             local, remote = self._splices.pair()
             tuneLocal(transport, GOOD_READ)
-            local.makeConnection(_InPieces(transport, lambda: stream.why))
+            pieces = OutInPieces(transport, lambda: stream.why)
+            local.whenLost = pieces.lost
+            local.makeConnection(pieces)
             stream.carry(remote)
             return local
 
@@ -196,47 +197,6 @@ _QUESTIONS: dict[str, set[str]] = {
     "serve": {"service"},
     "accept": {"stream"},
 }
-
-
-#: In place of a piece's length.
-BROKEN = b"\xff\xff\xff\xfe"
-
-
-class _InPieces:
-    """
-    The transport of a control connection that has become a stream: what is written goes out in
-    pieces, each with its length before it (four bytes, big-endian). A piece of length 0 says that
-    the stream's input has ended in order; a connection that ends without it was broken, and in
-    place of a length it may be said that what follows is the reason.
-    """
-
-    def __init__(self, transport: Any, why: Callable[[], str]) -> None:
-        self._transport = transport
-        self._why = why
-
-    def write(self, data: bytes) -> None:
-        """
-        Send one piece.
-        """
-        if data:
-            self._transport.writeSequence([len(data).to_bytes(PIECE_HEAD, "big"), data])
-
-    def loseWriteConnection(self) -> None:
-        """
-        Say that the end has come in order.
-        """
-        self._transport.write(bytes(PIECE_HEAD))
-        self._transport.loseWriteConnection()
-
-    def abortConnection(self) -> None:
-        """
-        Say that the stream was broken, and why.
-        """
-        writeAtOnce(self._transport, BROKEN + self._why().encode())
-        self._transport.loseConnection()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 @implementer(IHalfCloseableProtocol)

@@ -247,3 +247,15 @@ def test_whenTheOtherEndIsDoneOutputEnds() -> None:
     assert copy.read(1) == b""
     copy.theirs.close()
     assert copy.end() is None
+
+
+def test_whyItBrokeIsToldToWhoIsStillSending() -> None:
+    copy = Copy()
+    os.write(copy.input, b"nobody reads this")
+    ready, _, _ = select.select([copy.theirs], [], [], PATIENCE)
+    assert ready
+    copy.theirs.sendall(inPieces(b"half of it") + b"\xff\xff\xff\xfeenough")
+    # With something unread, this is a reset behind what was sent.
+    copy.theirs.close()
+    assert copy.read() == b"half of it"
+    assert copy.end() == "enough"

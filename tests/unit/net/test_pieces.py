@@ -2,7 +2,9 @@
 Tests for L{punchd.net.pieces}.
 """
 
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +15,13 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from punchd.net.pieces import PieceStream
+from punchd.cli import copying
+from punchd.net.pieces import BROKEN, PIECE_HEAD, UNREAD, OutInPieces, PieceStream
 from tests.unit.link.pairs import User
 from tests.unit.net.memory import HERE, THERE, MemoryTransport, Pair, lost
 
@@ -240,3 +245,71 @@ def test_garbageBreaksNothing(data: bytes) -> None:
     stream.carry(User())
     stream.dataReceived(data)
     stream.connectionLost(lost())
+
+
+class Written:
+    """
+    A connection to somebody who reads nothing, over which only what is written is in pieces.
+    """
+
+    def __init__(self) -> None:
+        self.here, self.there = socket.socketpair()
+        self.here.setblocking(False)
+        self.reactor: Any = MemoryReactorClock()
+        self.plain = Plain()
+        self.transport: Any = Connection(self.here, self.plain, self.reactor)
+        self.transport.connected = 1
+        self.pieces = OutInPieces(self.transport, lambda: "no \N{SNOWMAN}")
+
+    @property
+    def isAborted(self) -> bool:
+        return self.plain.lost is not None and bool(self.plain.lost.check(ConnectionAborted))
+
+    def fill(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                self.here.send(bytes(65536))
+
+    def read(self) -> bytes:
+        read = b""
+        self.there.settimeout(0.01)
+        with suppress(TimeoutError):
+            while part := self.there.recv(65536):
+                read += part
+        return read
+
+
+@pytest.fixture
+def written() -> Iterator[Written]:
+    made = Written()
+    yield made
+    made.here.close()
+    made.there.close()
+
+
+def test_whyItBrokeIsSaidBehindAllElse(written: Written) -> None:
+    written.pieces.write(b"data")
+    written.transport.doWrite()
+    written.pieces.abortConnection()
+    assert written.read() == b"\0\0\0\4data" + BROKEN + "no \N{SNOWMAN}".encode()
+    written.transport.connectionLost(Failure(ConnectionDone()))
+    written.pieces.lost()
+    assert written.reactor.getDelayedCalls() == []
+
+
+def test_whoDoesNotReadWhyIsNotWaitedForForEver(written: Written) -> None:
+    written.fill()
+    written.pieces.abortConnection()
+    written.reactor.advance(UNREAD - 0.1)
+    assert not written.isAborted
+    written.reactor.advance(0.2)
+    written.reactor.advance(0)
+    assert written.isAborted
+
+
+def test_theCommandKnowsTheSameMarks() -> None:
+    """
+    It has its own, so that it need not wait for Twisted.
+    """
+    assert copying._HEAD == PIECE_HEAD
+    assert copying._BROKEN.to_bytes(PIECE_HEAD, "big") == BROKEN
