@@ -63,5 +63,7 @@ class Allowance:
 
     def _refill(self) -> None:
         now = self._clock.seconds()
-        self._left = min(self._burst, self._left + (now - self._since) * self._rate)
+        # The system's clock may be put back.
+        passed = max(0.0, now - self._since)
+        self._left = min(self._burst, self._left + passed * self._rate)
         self._since = now

@@ -31,6 +31,16 @@ def test_afterALongPauseThereIsOneBurstAndNoMore() -> None:
     assert [allowance.take() for _ in range(3)] == [True, True, False]
 
 
+def test_whenTheClockIsPutBackNothingIsOwed() -> None:
+    clock = Clock()
+    clock.advance(3600)
+    allowance = Allowance(clock, 10.0, 3.0)
+    clock.rightNow -= 3600
+    assert [allowance.take() for _ in range(4)] == [True, True, True, False]
+    clock.advance(0.11)
+    assert allowance.take()
+
+
 def test_itIsFullAgainWhenNobodyHasUsedItForLong() -> None:
     clock = Clock()
     allowance = Allowance(clock, 1.0, 2.0)
