@@ -69,8 +69,10 @@ class Touch(Protocol):
                 self._stopWaiting()
                 self.observedAddress = observed
                 self.observed.callback(observed)
-        except (PunchdError, ValueError) as error:
+        except PunchdError as error:
             self.fail(error)
+        except ValueError as error:
+            self.fail(ProtocolViolation(str(error)))
 
     def fail(self, error: Exception) -> None:
         """

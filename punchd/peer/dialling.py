@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from attrs import define, evolve, frozen
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 
 from punchd.errors import (
@@ -37,6 +38,10 @@ from punchd.wire.preamble import Side
 #: Introductions that may be tried for one meeting: a second one from a fresh port, when the server
 #: says that the first would meet another of the same two ports.
 _TRIES = 3
+
+#: Seconds that a fresh port may take where another might do: the relayed path, which needs none,
+#: comes of the same introduction.
+_SPARE = 1.0
 
 #: Seconds for which a request waits while there is no server: reconnecting after a server's restart
 #: takes about one. And how often it looks.
@@ -111,7 +116,7 @@ class Dialling:
 
     async def _through(self, client: MasterClient, wanted: Wanted) -> Meeting:
         for left in reversed(range(_TRIES)):
-            fresh = await _freshIfNeeded(client, wanted.peerID, isFirst=left == _TRIES - 1)
+            fresh = await _freshIfNeeded(client, wanted, isFirst=left == _TRIES - 1)
             port, ipv6 = fresh or (client.port, client.ipv6.port)
             try:
                 return await self._from(client, port, ipv6, wanted)
@@ -190,20 +195,22 @@ def _mostTelling(errors: list[PunchdError]) -> PunchdError:
 
 
 async def _freshIfNeeded(
-    client: MasterClient, peerID: PeerID, isFirst: bool
+    client: MasterClient, wanted: Wanted, isFirst: bool
 ) -> tuple[HeldPort, HeldPort | None] | None:
     """
     Fresh ports, unless those that others know will do.
     """
-    if isFirst and client.usage.isFree(peerID):
+    usage, peerID = client.usage, wanted.peerID
+    if isFirst and (not wanted.punching or usage.isFree(peerID)):
         return None
+    taking = Deferred.fromCoroutine(_freshPorts(client))
+    if not isFirst or usage.isOngoing(peerID):
+        return await taking
     try:
-        return await _freshPorts(client)
-    except Unreachable:
-        if isFirst and not client.usage.isOngoing(peerID):
-            # Used until lately, they may do all the same.
-            return None
-        raise
+        return await taking.addTimeout(_SPARE, client.clock)
+    except (PunchdError, TimeoutError):
+        # Used until lately, the others may do all the same.
+        return None
 
 
 async def _freshPorts(client: MasterClient) -> tuple[HeldPort, HeldPort | None]:

@@ -27,7 +27,7 @@ class Use:
     """
     One punch, and what has become of it.
 
-    @ivar hasDialled: whether anything may have been dialled.
+    @ivar hasDialled: whether there was anything to be dialled.
     @ivar path: the direct path, if there is one.
     """
 
@@ -55,9 +55,8 @@ class Usage:
         """
         Whether there is none, and has been none for long enough.
         """
-        if self._lingering.get(peerID, 0.0) <= self._clock.seconds():
-            self._lingering.pop(peerID, None)
-        return not self.isOngoing(peerID) and peerID not in self._lingering
+        lingers = self._lingering.get(peerID, 0.0) > self._clock.seconds()
+        return not lingers and not self.isOngoing(peerID)
 
     @contextmanager
     def toward(self, peerID: PeerID) -> Iterator[Use]:
@@ -79,4 +78,6 @@ class Usage:
         if self._uses[peerID] <= 0:
             del self._uses[peerID]
         if use.hasDialled:
-            self._lingering[peerID] = self._clock.seconds() + LINGERING
+            now = self._clock.seconds()
+            self._lingering = {one: until for one, until in self._lingering.items() if until > now}
+            self._lingering[peerID] = now + LINGERING

@@ -15,6 +15,7 @@ from punchd.errors import (
     Limited,
     NoPath,
     Overlapping,
+    ProtocolViolation,
     PunchdError,
     Refused,
     UnknownPeer,
@@ -272,6 +273,36 @@ def test_afterAPunchThePortWillDoIfThereIsNoOther(asker: Asker) -> None:
     asker.client.problemWithPorts = Unreachable("the assist service does not answer")
     asker.meet()
     assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None, None]
+    asker.cancel()
+
+
+def test_norWhenAnotherAnswersWhereItsAssistServiceShould(asker: Asker) -> None:
+    punchInVain(asker)
+    asker.client.problemWithPorts = ProtocolViolation("that is no assist service")
+    asker.meet()
+    assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None, None]
+    asker.cancel()
+
+
+def test_afterAPunchAFreshPortIsNotAwaitedForLong(asker: Asker) -> None:
+    """
+    A relayed path needs none, and comes of the same introduction.
+    """
+    punchInVain(asker)
+    asker.client.ipv6.others = [Deferred()]
+    asker.meet()
+    asker.clock.advance(0.9)
+    assert len(asker.client.asked) == 1
+    asker.clock.advance(0.2)
+    assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None, None]
+    assert asker.client.released == asker.client.ports
+    asker.cancel()
+
+
+def test_whoWantsOnlyTheRelayNeedsNoFreshPort(asker: Asker) -> None:
+    asker.client.punchAlready(BOB.peerID)
+    asker.meet(punching=False)
+    assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None]
     asker.cancel()
 
 
