@@ -15,10 +15,10 @@ LITTLE = 4096
 #: Seconds after one in which the next is soon; and for which it is worth to stay awake.
 SOON = 0.0005
 
-#: Who comes soon counts one, up to so many; who comes later takes away so many; and so many are
-#: enough for the next one to be awaited.
+#: An answer that comes soon counts one, up to so many; anything else takes away so many; and so
+#: many are enough for the next one to be awaited.
 MOST = 32
-LATE = 8
+OTHER = 8
 ENOUGH = 8
 
 
@@ -26,33 +26,35 @@ ENOUGH = 8
 class Awake:
     """
     Lets the reactor look again, and not sleep, for L{SOON} seconds after something little has come,
-    as long as the next one mostly comes as soon: a request, its answer, the next request. To sleep
-    and be woken takes a process longer than all that it does with a request; over a fast path, that
-    was half of the time that a request took.
+    as long as an answer mostly comes as soon: a request, its answer, the next request. To sleep and
+    be woken takes a process longer than all that it does with a request; over a fast path, that was
+    half of the time that a request took.
 
-    What it costs is processor time that nobody else wants: everybody else gets the processor at
-    each look. Over a path with a round trip above L{SOON}, and beside much data, it costs nothing.
+    What it costs is processor time (and power), while such a conversation lasts. Others on the same
+    processor come first: it is theirs at each look. Nobody stays awake for what goes one way, for
+    answers that take longer, or beside much data.
 
-    Made for one reactor; needs no end.
+    Made for one reactor, on which time goes by; needs no end.
     """
 
     _clock: IReactorTime
     _cameAt: float = field(default=float("-inf"), init=False)
+    _cameFrom: int = field(default=0, init=False)
     _count: int = field(default=0, init=False)
     _looking: IDelayedCall | None = field(default=None, init=False)
 
-    def came(self, length: int) -> None:
+    def came(self, end: object, other: object, length: int) -> None:
         """
-        So many bytes have come, and are on their way to whom they are for.
+        So many bytes have come from C{end}, for C{other}.
         """
         now = self._clock.seconds()
         if length > LITTLE:
             self._count = 0
-        elif self._isSoon(now):
+        elif self._cameFrom == id(other) and self._isSoon(now):
             self._count = min(self._count + 1, MOST)
         else:
-            self._count = max(self._count - LATE, 0)
-        self._cameAt = now
+            self._count = max(self._count - OTHER, 0)
+        self._cameAt, self._cameFrom = now, id(end)
         if self._count >= ENOUGH and self._looking is None:
             self._lookAgain()
 

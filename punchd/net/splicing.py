@@ -150,7 +150,7 @@ class SpliceEnd(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.bytesIn += len(data)
         if self.splices is not None and self.splices.awake is not None:
-            self.splices.awake.came(len(data))
+            self.splices.awake.came(self, self.other, len(data))
         if self.other.transport is None:
             # Pausing does not stop what was already read.
             self._waiting.append(data)

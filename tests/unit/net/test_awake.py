@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
-from punchd.net.awake import ENOUGH, LATE, LITTLE, MOST, SOON, Awake
+from punchd.net.awake import ENOUGH, LITTLE, MOST, OTHER, SOON, Awake
 
 #: Seconds of one turn of the reactor.
 TURN = 0.00001
@@ -31,60 +31,82 @@ def clock() -> Turning:
     return Turning()
 
 
-def come(clock: Turning, awake: Awake, times: int, after: float = SOON / 2) -> None:
-    for _ in range(times):
-        clock.advance(after)
-        awake.came(64)
+class Talk:
+    """
+    Requests and answers through one splice.
+    """
+
+    def __init__(self, clock: Turning) -> None:
+        self.clock = clock
+        self.awake = Awake(clock)
+        self.ends = "client", "service"
+
+    def turn(self) -> None:
+        self.ends = self.ends[1], self.ends[0]
+
+    def come(self, times: int, after: float = SOON / 2, length: int = 64) -> None:
+        for _ in range(times):
+            self.clock.advance(after)
+            self.awake.came(*self.ends, length)
+            self.turn()
 
 
 def test_whatComesSoonIsAwaitedWithoutSleeping(clock: Turning) -> None:
-    awake = Awake(clock)
-    come(clock, awake, ENOUGH)
+    talk = Talk(clock)
+    talk.come(ENOUGH)
     assert not clock.isAwake()
-    come(clock, awake, 1)
+    talk.come(1)
     assert clock.isAwake()
     clock.pump([TURN] * round(0.9 * SOON / TURN))
     assert clock.isAwake()
 
 
 def test_whoWaitsInVainSleeps(clock: Turning) -> None:
-    awake = Awake(clock)
-    come(clock, awake, ENOUGH + 1)
+    talk = Talk(clock)
+    talk.come(ENOUGH + 1)
     clock.pump([TURN] * round(1.1 * SOON / TURN))
     assert not clock.isAwake()
     # But one that is late is no reason to sleep from now on.
-    come(clock, awake, MOST)
-    come(clock, awake, 1, 2 * SOON)
+    talk.come(MOST)
+    talk.come(1, 2 * SOON)
     assert clock.isAwake()
 
 
 def test_nobodyStaysAwakeForWhatComesLate(clock: Turning) -> None:
-    awake = Awake(clock)
-    come(clock, awake, 100, 1.1 * SOON)
+    talk = Talk(clock)
+    talk.come(100, 1.1 * SOON)
     assert not clock.isAwake()
 
 
 def test_norForWhatIsMostlyLate(clock: Turning) -> None:
-    awake = Awake(clock)
+    talk = Talk(clock)
     for _ in range(100):
-        come(clock, awake, LATE - 1)
+        talk.come(OTHER - 1)
         assert not clock.isAwake()
-        come(clock, awake, 1, 2 * SOON)
+        talk.come(1, 2 * SOON)
+
+
+def test_norForWhatGoesOneWay(clock: Turning) -> None:
+    talk = Talk(clock)
+    for _ in range(100):
+        talk.come(1)
+        talk.turn()
+    assert not clock.isAwake()
 
 
 def test_norBesideMuchData(clock: Turning) -> None:
-    awake = Awake(clock)
-    come(clock, awake, MOST)
+    talk = Talk(clock)
+    talk.come(MOST)
     assert clock.isAwake()
-    awake.came(LITTLE + 1)
+    talk.come(1, length=LITTLE + 1)
     clock.advance(TURN)
     assert not clock.isAwake()
 
 
 def test_whenTheClockIsPutBackNobodyStaysAwakeForThatLong(clock: Turning) -> None:
-    awake = Awake(clock)
+    talk = Talk(clock)
     clock.advance(3600)
-    come(clock, awake, MOST)
+    talk.come(MOST)
     clock.rightNow -= 3600
     (looking,) = clock.getDelayedCalls()
     looking.reset(0)
