@@ -126,7 +126,7 @@ class Keeping:
 
     def _schedule(self) -> None:
         # While an answer is missing it looks often, however little moves.
-        isMissing = bool(self._wantedAt is not None or self._waiting)
+        isMissing = self._wantedAt is not None or bool(self._waiting)
         self._isAsleep = not isMissing and not self._isActive(self._clock.seconds())
         self._tick = self._clock.callLater(SELDOM if self._isAsleep else OFTEN, self._look)
 
@@ -176,7 +176,7 @@ class Keeping:
         self._waiting.append(waiting)
         waiting.addTimeout(ANSWERING, self._clock, _noAnswer)
         self._ping()
-        if self._isAsleep and self._wantedAt is None and self._tick is not None:
+        if self._isAsleep and self._tick is not None:
             self._isAsleep = False
             self._tick.reset(OFTEN)
         return waiting

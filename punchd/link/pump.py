@@ -85,14 +85,14 @@ class Pump:
             return
         if queued > SMALL:
             self.run()
-        elif self._turn is None:
-            now = self._clock.seconds()
-            self._hurry(now)
-            if now - self._wroteAt >= SOON:
-                self._wroteAt = now
-                self.run()
-            else:
-                self.runSoon()
+            return
+        now = self._clock.seconds()
+        self._hurry(now)
+        if self._turn is None and now - self._wroteAt >= SOON:
+            self._wroteAt = now
+            self.run()
+        else:
+            self.runSoon()
 
     def _hurry(self, now: float) -> None:
         # Not for each one.
