@@ -19,6 +19,9 @@ from punchd.values.plans import Consideration
 LEAD = 0.15
 PATIENCE = 2.0
 
+#: Sockets. The first SYN may come before the other side listens.
+RETRIES = 15
+
 
 @implementer(IStrategy)
 class Lan:
@@ -43,4 +46,4 @@ class Lan:
         hosts = [host for host in other.offer.hosts if isShareableHost(host)]
         attempt.note("dials the other's own addresses on this network")
         # Nothing filters inside a network, so whoever dials first meets a listener.
-        return attempt.race(attempt.heldPort(), hosts, listening=True, retries=10)
+        return attempt.race(attempt.heldPort(), hosts, listening=True, retries=RETRIES)
