@@ -123,7 +123,7 @@ def test_earlySynsThatAreResetDoNotPreventIt(results: dict[Race, list[Sides]], r
 def test_earlySynsThatIcmpAnswersSeldomPreventIt(results: dict[Race, list[Sides]]) -> None:
     """
     A SYN that finds no socket between two tries spoils the four-tuple, so there is no pause between
-    them. With pauses, four of ten were lost; now nearly all connect.
+    them. With pauses, half of them were lost; now nearly all connect.
     """
     all_ = [sides for race in HARDEST for sides in results[race]]
     assert all(len(sides[0]["tries"]) > 1 for sides in all_)

@@ -448,7 +448,7 @@ def test_whatASuccessSaysIsLogged(world: World) -> None:
     assert world.log == ["--on-change (bob): reloaded"]
 
 
-def test_aSuccessThatSaysNothingIsLoggedOnce(world: World) -> None:
+def test_eachSuccessThatSaysNothingIsOneLineOfTheLog(world: World) -> None:
     world.tell(BOB)
     world.settle()
     world.tell(MOVED)
