@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -22,8 +21,8 @@ from tests.natlab.agents import Agent
 
 pytestmark = [pytest.mark.natlab, pytest.mark.timed]
 
-LATE = 0.005
-"""How much longer than planned a round trip may take on a busy machine."""
+LATE = 0.003
+"""How much longer than planned a round trip may take."""
 
 
 def namespaces() -> list[str]:
@@ -70,9 +69,10 @@ def serving(agent: Agent) -> tuple[str, int]:
 
 def roundTrip(dialler: Agent, target: tuple[str, int]) -> float:
     """
-    The usual time to connect.
+    The time to connect, without what a busy machine adds: the kernel may still be clearing away the
+    namespaces of the tests before.
     """
-    return statistics.median(dialler.timed(target) for _ in range(9))
+    return min(dialler.timed(target) for _ in range(9))
 
 
 def test_distance(lab: NatLab) -> None:
