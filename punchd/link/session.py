@@ -324,7 +324,7 @@ class Session:
     def _sent(self) -> None:
         if self._receipts.isDue:
             self._receipts.say()
-        if self._ending.isAgreed and self._pump.hasArrived and not self._table.streams:
+        if self._ending.isAgreed and self._pump.hasArrived and self._table.isComplete:
             self._ending.over(self._ending.why)
 
     # Paths.
@@ -375,7 +375,7 @@ class Session:
             self._ending.awaitPath()
             self._keeping.rest()
         self._owner.pathChanged(self)
-        if sender is None and self._ending.isAgreed and not self._table.streams:
+        if sender is None and self._ending.isAgreed and self._table.isComplete:
             self._ending.over(self._ending.why)
 
     def pathLost(self, path: ISessionPath, why: str) -> None:
@@ -426,7 +426,7 @@ class Session:
         self._pump.end()
         self._paths.end()
         for stream in list(self._table.streams):
-            stream.broken(self._ending.why)
+            stream.linkEnded(self._ending.why)
 
     def whenOver(self) -> Deferred[str]:
         """

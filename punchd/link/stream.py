@@ -376,6 +376,22 @@ class Stream:
         """
         self._end(ConnectionLost(why), Unreachable(why))
 
+    @property
+    def isComplete(self) -> bool:
+        """
+        Session: whether both ends have everything, though perhaps nobody has read it yet.
+        """
+        return self._finArrived and self._input.hasEnded
+
+    def linkEnded(self, why: str) -> None:
+        """
+        Session: the link is over. Who reads slowly still gets what is here, and then the end.
+        """
+        if self.isComplete:
+            self._carrier.ended(self)
+        else:
+            self.broken(why)
+
     def _end(self, reason: Exception, error: PunchdError) -> None:
         if self.isOver:
             return

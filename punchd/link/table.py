@@ -56,6 +56,13 @@ class Table:
         """
         return self._pastOut + sum(stream.bytesOut for stream in self.streams)
 
+    @property
+    def isComplete(self) -> bool:
+        """
+        Whether nothing is missing of any of them at either end.
+        """
+        return all(stream.isComplete for stream in self.streams)
+
     def whyFull(self) -> str | None:
         """
         Why there can be no other stream now, if so.
@@ -107,8 +114,8 @@ class Table:
 
     def remove(self, stream: Stream) -> None:
         """
-        It is over.
+        It is over, or goes on without the link.
         """
-        self._streams.pop(stream.number, None)
-        self._pastIn += stream.bytesIn
-        self._pastOut += stream.bytesOut
+        if self._streams.pop(stream.number, None) is not None:
+            self._pastIn += stream.bytesIn
+            self._pastOut += stream.bytesOut

@@ -357,6 +357,51 @@ def test_goodbyeLetsStreamsFinish() -> None:
 
 
 @pytest.mark.parametrize("isNow", [True, False])
+def test_whoReadsSlowlyGetsWhatIsHereAfterTheLink(isNow: bool) -> None:
+    link = Link()
+    mine, theirs, myUser, theirUser = link.open()
+    theirs.pauseProducing()
+    data = DATA[:100_000]
+    mine.write(data)
+    for stream in (mine, theirs):
+        stream.loseWriteConnection()
+    link.flush()
+    assert theirUser.received == b""
+    if isNow:
+        link.alice.abort("enough")
+    else:
+        link.alice.close("enough")
+    link.flush()
+    # It does not wait for who reads; nor is it looked for again.
+    assert (link.alice.isOver, link.bob.isOver) == (True, True)
+    assert theirUser.lost is None
+    assert (len(link.bob.streams), link.bob.bytesIn) == (0, len(data))
+    theirs.resumeProducing()
+    assert theirUser.received == data
+    for user in (myUser, theirUser):
+        assert user.lost is not None
+        assert user.lost.check(ConnectionDone)
+    assert link.bob.bytesIn == len(data)
+    link.advance(LEAVING)
+    assert link.clock.getDelayedCalls() == []
+
+
+def test_whatIsNotHereAsAWholeBreaksWithTheLink() -> None:
+    link = Link()
+    mine, theirs, _, theirUser = link.open()
+    theirs.pauseProducing()
+    mine.write(DATA[:100_000])
+    mine.loseWriteConnection()
+    link.flush()
+    # Nobody knows whether there would have been an answer.
+    link.alice.abort("enough")
+    link.flush()
+    assert theirUser.lost is not None
+    assert theirUser.lost.check(ConnectionLost)
+    link.advance(LEAVING)
+
+
+@pytest.mark.parametrize("isNow", [True, False])
 def test_whoSaysGoodbyeAndWhyIsLoggedAtTheOtherEnd(isNow: bool) -> None:
     link = Link()
     link.open()
