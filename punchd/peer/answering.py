@@ -94,6 +94,9 @@ class Answering:
     def told(self, session: bytes, strategy: str, body: bytes, observed: Address | None) -> None:
         self._punches.told(session, strategy, body, observed)
 
+    def backAgain(self) -> None:
+        self._links.doubt()
+
     def relayNoted(self, session: bytes, reason: str, isOver: bool) -> None:
         what = "the relayed path ends" if isOver else "the relayed path is slowed down"
         self._punches.note(f"{what}: {reason}", session)

@@ -131,7 +131,7 @@ class Greeting:
 
 class Listener(Typing):
     """
-    Who wants to know what the server says.
+    Who wants to know what the server says, and when it is there.
     """
 
     def called(self, call: Call) -> None:
@@ -151,6 +151,11 @@ class Listener(Typing):
         A limit of the relay's slows down the relayed path of an introduction, or ends it.
 
         @param reason: which one, for the person.
+        """
+
+    def backAgain(self) -> None:
+        """
+        There is a connection to the server again, after one was lost.
         """
 
 

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from punchd.errors import NoPath, PunchdError, Unreachable
 from punchd.link.flow import Limits
 from punchd.link.path import Path
+from punchd.link.sending import ISessionPath
 from punchd.link.session import Session
 from punchd.link.stream import Stream
 from punchd.peer.dialling import Dialling, Wanted
@@ -35,6 +36,11 @@ _log = Logger()
 #: Seconds that a link without a path gives the other end to answer on one that is tried, before it
 #: is dialled again.
 ANSWERING = 2.0
+
+#: Seconds that the other end has for the answer to a ping over a path that is doubted, but never
+#: less than so many round trips: TCP repeats what was lost after a quarter of a second, then again.
+DOUBTFUL = 0.75
+PATIENT_TRIPS = 4
 
 #: Seconds after which a link without streams ends.
 IDLE = 900.0
@@ -134,14 +140,34 @@ class Link:
         self._stopIdling()
         return self._watched(self.session.openStream(service))
 
-    def renew(self) -> None:
+    def renew(self, why: str = "a new path is wanted") -> None:
         """
         Give up the present path, and look for another as if there had been none.
         """
         self._giveUp()
-        self.session.leavePath("a new path is wanted")
+        self.session.leavePath(why)
         self._pace.reset()
         self._dial()
+
+    def doubt(self) -> None:
+        """
+        The path may be dead, in a way that only this end can know of: this host is in another
+        network, or its NAT has forgotten everything. Whoever does not answer soon then gets another
+        path. A link that has none is dialled at once.
+        """
+        path = self.session.path
+        if path is not None:
+            patience = max(DOUBTFUL, PATIENT_TRIPS * (self.session.roundTrip or 0.0))
+            answering = self.session.measure().addTimeout(patience, self._clock)
+            answering.addErrback(self._doubted, path)
+            answering.addErrback(self._bug)
+        elif self._timer is not None:
+            self._dial()
+
+    def _doubted(self, failure: Failure, path: ISessionPath) -> None:
+        failure.trap(TimeoutError, PunchdError)
+        if self.session.path is path:
+            self.renew("the server had to be connected to anew, and nothing comes over the path")
 
     def drain(self, why: str) -> None:
         """

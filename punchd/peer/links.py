@@ -118,6 +118,14 @@ class Links:
         for facts in self._facts.values():
             facts.relayNoted(session, what)
 
+    def doubt(self) -> None:
+        """
+        A connection to a server was lost, and there is another one: what has ended the first may
+        have ended paths, too.
+        """
+        for link in list(self._byNumber.values()):
+            link.doubt()
+
     def pinsChanged(self, nameOf: Callable[[PeerID], str | None]) -> None:
         """
         Peers have other names than before, or none: then they are not trusted any more.

@@ -26,6 +26,7 @@ from punchd.errors import ProtocolViolation, PunchdError, Unreachable
 from punchd.nat.discovery import Surroundings
 from punchd.net.held import HeldPort
 from punchd.net.own import ownAddresses, sourceToward
+from punchd.net.rerouting import watchRoutes
 from punchd.peer.arrivals import Arrivals
 from punchd.peer.assists import AssistServices
 from punchd.peer.conversation import Conversation, Greeting, Listener, Welcome
@@ -105,14 +106,14 @@ class MasterClient(Service):
         self.ipv6 = IPv6Candidate(reactor, self._ports, self._ipv6Assist, source, self.update)
         self._addresses = addresses
         self._host = self._server = ""
-        self._hasMoved = False
+        self._hasMoved = self._wasThere = False
         self._backOff = backoffPolicy(
             _FIRST_WAIT, _LONGEST_WAIT, _GROWTH, jitter=lambda: random.uniform(0, 1)
         )
         self.discovering = Discovering(
             reactor, random, self._surroundings, self._instruments, self.update, note
         )
-        self._roaming = Roaming(reactor, source, self._moved)
+        self._roaming = Roaming(reactor, source, self._moved, partial(watchRoutes, reactor))
 
     # Connecting.
 
@@ -174,6 +175,9 @@ class MasterClient(Service):
         conversation.whenOver().addCallback(lambda _: self._ended(conversation))
         self._roaming.begin(makeAddress(self._server, self.join.port))
         self.discovering.begin()
+        if self._wasThere:
+            self._listener.backAgain()
+        self._wasThere = True
 
     def _greeting(self, transport: Any) -> Greeting:
         self._host = transport.getHost().host
@@ -208,7 +212,7 @@ class MasterClient(Service):
         if conversation is not None:
             self._note(f"{what}: connecting anew")
             self._hasMoved = True
-            conversation.error = conversation.error or Unreachable("this host has moved")
+            conversation.error = conversation.error or Unreachable(what)
             conversation.abort()
 
     def stopService(self) -> Deferred[None]:

@@ -56,6 +56,9 @@ class _Nobody:
     def relayNoted(self, session: bytes, reason: str, isOver: bool) -> None:
         raise AssertionError("nobody has a relayed path")
 
+    def backAgain(self) -> None:
+        """It was lost, which is counted where that matters."""
+
 
 def main() -> None:
     """

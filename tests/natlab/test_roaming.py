@@ -7,11 +7,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import pytest
 
+from punchd.link.keeping import LATELY
 from punchd.testing.deployment import Deployment, PeerProcess
 from punchd.testing.natlab import Host, NatLab
 
@@ -24,7 +25,10 @@ ENDED: Final = 10.0
 """Seconds in which a person has an answer, whatever it is."""
 
 BACK: Final = 5.0
-"""Seconds in which a peer that has another address is at its server again."""
+"""Seconds in which a peer that has another address is at its server again, and its links."""
+
+ASLEEP: Final = LATELY + 1.5
+"""Seconds without a byte after which a link is asked more seldom whether it lives."""
 
 
 @attrs.define
@@ -52,6 +56,13 @@ class Laptop:
             ["ip", "route", "replace", "default", "via", host.router.gateway],
         ):
             host.run(command, check=True)
+
+    @property
+    def link(self) -> dict[str, Any]:
+        """
+        Facts of its link to the other one.
+        """
+        return self.peer.linked(self.friend)
 
     def awaitBack(self, mark: int) -> None:
         """
@@ -83,6 +94,22 @@ def test_afterAChangeOfNetworksPeersMeetAgain(laptop: Laptop) -> None:
     laptop.awaitBack(mark)
     assert laptop.peer.ping(laptop.friend)["path"] == "direct"
     assert laptop.friend.ping(laptop.peer)["path"] == "direct"
+
+
+@pytest.mark.parametrize("calls", [True, False], ids=["calls", "isCalled"])
+def test_aLinkThatNobodyUsesHasAnotherPathSoonAfterAChangeOfNetworks(
+    laptop: Laptop, calls: bool
+) -> None:
+    """
+    Long before either end would ask whether the other one is there still.
+    """
+    pair = (laptop.peer, laptop.friend) if calls else (laptop.friend, laptop.peer)
+    assert pair[0].ping(pair[1])["path"] == "direct"
+    time.sleep(ASLEEP)
+    moves = laptop.link["moves"]
+    laptop.move()
+    laptop.peer.waitFor(lambda: laptop.link["moves"] > moves, "on another path", BACK)
+    laptop.peer.waitFor(lambda: laptop.link["path"] == "direct", "direct", BACK)
 
 
 @pytest.mark.parametrize("after", [0.1, 0.3, 0.5])

@@ -248,6 +248,14 @@ class Peers:
             wire.kill()
         self.wires = []
 
+    def silence(self) -> Wire:
+        """
+        Let nothing come over the wire any more, without a word to either end.
+        """
+        (wire,) = self.wires
+        self.wires = []
+        return wire
+
     def end(self) -> None:
         """
         Stop both, and expect that nothing is left to be done.

@@ -105,6 +105,7 @@ class Listening:
         self.messages: list[tuple[bytes, str, bytes, Address | None]] = []
         self.notes: list[tuple[bytes, str, bool]] = []
         self.refusal: Exception | None = None
+        self.returns = 0
 
     def called(self, call: Call) -> None:
         if self.refusal is not None:
@@ -116,6 +117,9 @@ class Listening:
 
     def relayNoted(self, session: bytes, reason: str, isOver: bool) -> None:
         self.notes.append((session, reason, isOver))
+
+    def backAgain(self) -> None:
+        self.returns += 1
 
 
 class Spoken:

@@ -15,12 +15,10 @@ from punchd.errors import Unreachable
 from punchd.nat.discovery import Surroundings
 from punchd.nat.report import NatReport
 from punchd.peer.discovering import PERIOD, RETRY, Discovering, withKnown
-from punchd.peer.roaming import GLANCE, Roaming
-from punchd.values.addresses import Address, makeAddress
+from punchd.values.addresses import makeAddress
 from punchd.values.nat import UNKNOWN, Allocation, Filtering, Mapping, Unsolicited
 from tests.unit.nat.pretending import (
     ASSISTS,
-    INSIDE,
     OUTSIDE,
     ROUND_TRIP,
     SILENCE,
@@ -291,59 +289,3 @@ def test_onlyTheSameNatIsKnown() -> None:
     other = evolve(QUICK, address="198.51.100.9")
     assert withKnown(other, KNOWN) == other
     assert withKnown(evolve(QUICK, isComplete=True), KNOWN).filtering is None
-
-
-SERVER = makeAddress("203.0.113.1", 7761)
-
-
-@define(eq=False)
-class Traveller:
-    """
-    A host that is carried about.
-    """
-
-    at: str | None = INSIDE
-    clock: Clock = field(factory=Clock)
-    moves: list[str] = field(factory=list)
-    roaming: Roaming = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.roaming = Roaming(self.clock, self._source, self.moves.append)
-        self.roaming.begin(SERVER)
-
-    def _source(self, remote: Address) -> str | None:
-        assert remote == SERVER
-        return self.at
-
-
-def test_anotherAddressIsNoticedOnce() -> None:
-    traveller = Traveller()
-    traveller.clock.pump([GLANCE] * 3)
-    assert traveller.moves == []
-    traveller.at = "10.0.0.5"
-    traveller.clock.pump([GLANCE] * 3)
-    [move] = traveller.moves
-    assert INSIDE in move
-    assert "10.0.0.5" in move
-    assert traveller.clock.getDelayedCalls() == []
-
-
-def test_noAddressIsNoMove() -> None:
-    traveller = Traveller()
-    traveller.at = None
-    traveller.clock.pump([GLANCE] * 3)
-    traveller.at = INSIDE
-    traveller.clock.pump([GLANCE] * 3)
-    assert traveller.moves == []
-    traveller.roaming.end()
-    assert traveller.clock.getDelayedCalls() == []
-
-
-def test_theFirstAddressThatIsKnownCounts() -> None:
-    traveller = Traveller(at=None)
-    traveller.clock.advance(GLANCE)
-    traveller.at = INSIDE
-    traveller.clock.advance(GLANCE)
-    traveller.at = "10.0.0.5"
-    traveller.clock.advance(GLANCE)
-    assert len(traveller.moves) == 1

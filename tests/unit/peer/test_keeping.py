@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from punchd.errors import Limited, NoPath, PunchdError, Unreachable
 from punchd.link.flow import SURVIVAL, Limits
 from punchd.link.paths import JOINING
-from punchd.peer.keeping import ANSWERING, IDLE, Link
+from punchd.peer.keeping import ANSWERING, DOUBTFUL, IDLE, PATIENT_TRIPS, Link
 from punchd.peer.pace import (
     DIRECT_WAITS,
     LOST_WAITS,
@@ -24,7 +24,7 @@ from punchd.peer.pace import (
     YIELDING,
 )
 from tests.unit.link.pairs import User
-from tests.unit.peer.kept import Peers, twoPeers
+from tests.unit.peer.kept import End, Peers, twoPeers
 
 
 @pytest.fixture
@@ -641,6 +641,80 @@ def test_aLinkThatIsOverIsNotRenewed(peers: Peers) -> None:
     link.abort("enough")
     link.renew()
     assert not peers.alice.isDialling()
+
+
+# Doubting.
+
+
+def test_aPathThatAnswersInTimeStays(peers: Peers) -> None:
+    peers.linked()
+    (wire,) = peers.wires
+    peers.alice.links.doubt()
+    peers.advance(2 * DOUBTFUL)
+    assert wire.isOpen
+    assert not peers.alice.isDialling()
+    assert peers.alice.facts["moves"] == 0
+
+
+@pytest.mark.parametrize("which", ["alice", "bob"])
+def test_aPathThatIsSilentInDoubtIsReplacedAtOnceByWhoeverDoubts(peers: Peers, which: str) -> None:
+    peers.linked()
+    wire = peers.silence()
+    end: End = getattr(peers, which)
+    end.links.doubt()
+    peers.advance(DOUBTFUL - 0.25)
+    assert not end.isDialling()
+    peers.advance(0.25)
+    peers.connect(by=end)
+    peers.flush()
+    assert peers.alice.facts["moves"] == peers.bob.facts["moves"] == 1
+    wire.kill()
+
+
+def test_aFarPeerHasMoreTimeInDoubt(peers: Peers) -> None:
+    peers.linked()
+    peers.alice.link.session._keeping.roundTrip = 1.0
+    wire = peers.silence()
+    peers.alice.links.doubt()
+    peers.advance(PATIENT_TRIPS - 0.25)
+    assert not peers.alice.isDialling()
+    peers.advance(0.25)
+    assert peers.alice.isDialling()
+    wire.kill()
+
+
+def test_inDoubtAnotherPathIsNoneOfThatOnesBusiness(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    nextDial(peers)
+    wire = peers.silence()
+    peers.alice.links.doubt()
+    peers.connect()
+    peers.advance(2 * DOUBTFUL)
+    assert peers.alice.facts["path"] == "direct"
+    assert not peers.alice.isDialling()
+    wire.kill()
+
+
+def test_aLostLinkIsDialledWhenThereMayBeAWayAgain(peers: Peers) -> None:
+    peers.linked().lose()
+    nextDial(peers)
+    peers.fail()
+    assert not peers.alice.isDialling()
+    peers.alice.links.doubt()
+    assert peers.alice.isDialling()
+    # Once.
+    peers.alice.links.doubt()
+    assert len([dial for dial in peers.alice.dials if dial.isOpen]) == 1
+
+
+def test_aLinkThatEndsInDoubtIsNotDialled(peers: Peers) -> None:
+    peers.linked()
+    wire = peers.silence()
+    peers.alice.links.doubt()
+    peers.alice.link.abort("enough")
+    peers.advance(2 * DOUBTFUL)
+    assert not peers.alice.isDialling()
+    wire.kill()
 
 
 # Idling.
