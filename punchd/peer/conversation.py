@@ -9,7 +9,7 @@ from typing import Any, NoReturn, cast
 from typing import Protocol as Typing
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
@@ -26,6 +26,7 @@ from punchd.errors import (
     Unreachable,
 )
 from punchd.identity.tls import verdictOf
+from punchd.link.occasion import Occasion
 from punchd.net.pacing import Allowance
 from punchd.values.addresses import Address
 from punchd.values.naming import UNLISTED, Listing
@@ -179,7 +180,7 @@ class Conversation(amp.CommandLocator):
         self._listener = listener
         self._calls = Allowance(clock, CALL_RATE, CALL_BURST)
         self._timer: IDelayedCall | None = None
-        self._awaitingEnd: list[Deferred[None]] = []
+        self._end: Occasion[None] = Occasion()
 
     async def login(self, greeting: Callable[[Any], Greeting]) -> Welcome:
         """
@@ -244,11 +245,7 @@ class Conversation(amp.CommandLocator):
         """
         Fires when the connection is gone.
         """
-        if self.isOver:
-            return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._awaitingEnd.append(waiting)
-        return waiting
+        return self._end.wait()
 
     def close(self) -> None:
         """
@@ -308,9 +305,7 @@ class Conversation(amp.CommandLocator):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self.error = self.error or self._whyLost(reason)
-        waiting, self._awaitingEnd = self._awaitingEnd, []
-        for one in waiting:
-            one.callback(None)
+        self._end.come(None)
 
     def _whyLost(self, reason: Failure) -> PunchdError:
         refusal = verdictOf(self.protocol.transport).refusal

@@ -28,6 +28,7 @@ from punchd.peer.exposing import Exposures
 from punchd.peer.facts import Facts
 from punchd.peer.meeting import Meeting
 from punchd.peer.pace import Pace
+from punchd.peer.waiters import Waiters
 from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import Join
 
@@ -73,8 +74,8 @@ class Link:
     _meeting: Deferred[Meeting] | None = field(default=None, init=False)
     _isRelaying: bool = field(default=False, init=False)
     _joining: set[Path] = field(factory=set, init=False)
-    _waiting: list[Deferred[None]] = field(factory=list, init=False)
-    _settling: list[Deferred[None]] = field(factory=list, init=False)
+    _waiting: Waiters = field(init=False)
+    _settling: Waiters = field(factory=Waiters, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _idling: IDelayedCall | None = field(default=None, init=False)
     _hasTaken: bool = field(default=False, init=False)
@@ -82,6 +83,7 @@ class Link:
 
     def __attrs_post_init__(self) -> None:
         self._pace = Pace(self._random, self._isInitiator)
+        self._waiting = Waiters(self._waitsNoMore)
         there = PeerAddress(self.facts.peer, self.peerID)
         self.session = Session(
             self._clock,
@@ -118,8 +120,7 @@ class Link:
             return fail(self._gone())
         if self.session.path is not None:
             return succeed(None)
-        waiting: Deferred[None] = Deferred(self._forget)
-        self._waiting.append(waiting)
+        waiting = self._waiting.wait()
         self._dial()
         return waiting
 
@@ -127,11 +128,7 @@ class Link:
         """
         Fires when nothing more is under way: the path is the best that could be found for now.
         """
-        if not self._isLooking:
-            return succeed(None)
-        settling: Deferred[None] = Deferred(lambda one: _remove(one, self._settling))
-        self._settling.append(settling)
-        return settling
+        return self._settling.wait() if self._isLooking else succeed(None)
 
     def openStream(self, service: str) -> Stream:
         """
@@ -190,8 +187,7 @@ class Link:
         """
         return self.session.whenOver()
 
-    def _forget(self, waiting: Deferred[None]) -> None:
-        _remove(waiting, self._waiting)
+    def _waitsNoMore(self) -> None:
         if not self._waiting and not self.wasThere:
             self.session.abort("nobody wants it any more")
 
@@ -281,10 +277,10 @@ class Link:
         if self._isLooking:
             return
         if problem is not None and not self.session.isConnected:
-            self._tellWaiting(problem)
+            self._waiting.tell(problem)
             if not self.wasThere:
                 self.session.abort(problem.getErrorMessage())
-        self._tellSettling()
+        self._settling.tell()
         self._goOn()
 
     def _goOn(self) -> None:
@@ -305,19 +301,6 @@ class Link:
     def _timerFired(self) -> None:
         self._timer = None
         self._dial()
-
-    def _tellWaiting(self, failure: Failure | None) -> None:
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            # It may have been cancelled meanwhile, by the one before it.
-            if not one.called:
-                one.callback(failure)
-
-    def _tellSettling(self) -> None:
-        settling, self._settling = self._settling, []
-        for one in settling:
-            if not one.called:
-                one.callback(None)
 
     # Paths.
 
@@ -389,7 +372,7 @@ class Link:
             self.wasThere = True
             if self._idling is None:
                 self._beginIdling()
-            self._tellWaiting(None)
+            self._waiting.tell()
         self._goOn()
 
     def _ended(self, why: str) -> str:
@@ -398,8 +381,8 @@ class Link:
         self._stopIdling()
         self._giveUp()
         self.facts.ended(self.session)
-        self._tellWaiting(Failure(self._gone()))
-        self._tellSettling()
+        self._waiting.tell(Failure(self._gone()))
+        self._settling.tell()
         return why
 
     # Timers.
@@ -431,8 +414,3 @@ class Link:
         else:
             # Not worth dialling for; the other end learns it when it does.
             self.session.abort(why)
-
-
-def _remove(one: Deferred[None], among: list[Deferred[None]]) -> None:
-    if one in among:
-        among.remove(one)
