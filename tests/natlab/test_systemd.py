@@ -370,6 +370,15 @@ class TestThePeer:
         page = systemd.run("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8080/hello")
         assert page.stdout == "hello"
 
+    def test_theKernelTellsItOfNetworks(self, systemd: Booted, alice: Beside) -> None:
+        pid = systemd.show("punchd-peer", "MainPID")["MainPID"]
+        listed = systemd.run("sh", "-c", f"ls -l /proc/{pid}/fd").stdout
+        own = set(re.findall(r"socket:\[(\d+)\]", listed))
+        head, *lines = systemd.read(f"/proc/{pid}/net/netlink").splitlines()
+        sockets = [dict(zip(head.split(), line.split(), strict=True)) for line in lines]
+        # Addresses and routes, of IPv4 and IPv6.
+        assert [each["Groups"] for each in sockets if each["Inode"] in own] == ["00000550"]
+
     def test_rootMayTellItWhomToTrust(self, systemd: Booted, alice: Beside) -> None:
         punchd = "/opt/punchd/bin/punchd"
         for _ in range(2):
