@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -62,6 +62,7 @@ class Keeping:
     _sentAt: float | None = field(default=None, init=False)
     _number: int = field(default=0, init=False)
     _waiting: list[Deferred[float]] = field(factory=list, init=False)
+    _listening: list[Deferred[None]] = field(factory=list, init=False)
     _theirs: Allowance = field(init=False)
     _ours: Allowance = field(init=False)
 
@@ -103,6 +104,13 @@ class Keeping:
         Anything has come.
         """
         self._hasHeard = True
+        if self._listening:
+            self._tellListening()
+
+    def _tellListening(self) -> None:
+        listening, self._listening = self._listening, []
+        for one in listening:
+            one.callback(None)
 
     def _look(self) -> None:
         self._tick = None
@@ -184,11 +192,25 @@ class Keeping:
     def _forget(self, waiting: Deferred[float]) -> None:
         self._waiting.remove(waiting)
 
+    def signOfLife(self) -> Deferred[None]:
+        """
+        Fires as soon as anything comes, for which the other end is pinged; at once when it was
+        pinged so often lately that it cannot be now. The answer itself comes much later where much
+        else does.
+        """
+        self._ping()
+        if self._wantedAt is None:
+            return succeed(None)
+        listening: Deferred[None] = Deferred(self._listening.remove)
+        self._listening.append(listening)
+        return listening
+
     def end(self) -> None:
         """
         There will be no more answers.
         """
         self.rest()
+        self._tellListening()
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.errback(Unreachable("the link ended"))

@@ -210,6 +210,13 @@ class Session:
             return fail(Unreachable("the link has no path now"))
         return self._keeping.measure()
 
+    def signOfLife(self) -> Deferred[None]:
+        """
+        Fires when anything has come from the other end, which is asked for it; or when there is no
+        use in waiting for that: it was asked often lately, or the link is over.
+        """
+        return self._keeping.signOfLife()
+
     # Streams.
 
     def openStream(self, service: str) -> Stream:

@@ -38,8 +38,9 @@ _log = Logger()
 #: is dialled again.
 ANSWERING = 2.0
 
-#: Seconds that the other end has for the answer to a ping over a path that is doubted, but never
-#: less than so many round trips: TCP repeats what was lost after a quarter of a second, then again.
+#: Seconds in which something must come over a path that is doubted, which is pinged for that; but
+#: never less than so many round trips: TCP repeats what was lost after a quarter of a second, then
+#: again.
 DOUBTFUL = 0.75
 PATIENT_TRIPS = 4
 
@@ -149,20 +150,20 @@ class Link:
     def doubt(self) -> None:
         """
         The path may be dead, in a way that only this end can know of: this host is in another
-        network, or its NAT has forgotten everything. Whoever does not answer soon then gets another
-        path. A link that has none is dialled at once.
+        network, or its NAT has forgotten everything. If nothing comes over it soon, there shall be
+        another one. A link that has none is dialled at once.
         """
         path = self.session.path
         if path is not None:
             patience = max(DOUBTFUL, PATIENT_TRIPS * (self.session.roundTrip or 0.0))
-            answering = self.session.measure().addTimeout(patience, self._clock)
-            answering.addErrback(self._doubted, path)
-            answering.addErrback(self._bug)
+            living = self.session.signOfLife().addTimeout(patience, self._clock)
+            living.addErrback(self._doubted, path)
+            living.addErrback(self._bug)
         elif self._timer is not None:
             self._dial()
 
     def _doubted(self, failure: Failure, path: ISessionPath) -> None:
-        failure.trap(TimeoutError, PunchdError)
+        failure.trap(TimeoutError)
         if self.session.path is path:
             self.renew("the server had to be connected to anew, and nothing comes over the path")
 

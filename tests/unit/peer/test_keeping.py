@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from punchd.errors import Limited, NoPath, PunchdError, Unreachable
 from punchd.link.flow import SURVIVAL, Limits
+from punchd.link.keeping import PINGS_AT_ONCE, SHARE
 from punchd.link.paths import JOINING
 from punchd.peer.keeping import ANSWERING, DOUBTFUL, IDLE, PATIENT_TRIPS, Link
 from punchd.peer.pace import (
@@ -24,6 +25,7 @@ from punchd.peer.pace import (
     YIELDING,
 )
 from tests.unit.link.pairs import User
+from tests.unit.link.wires import FULL
 from tests.unit.peer.kept import End, Peers, twoPeers
 
 
@@ -656,6 +658,41 @@ def test_aPathThatAnswersInTimeStays(peers: Peers) -> None:
     assert peers.alice.facts["moves"] == 0
 
 
+def test_aPathOverWhichMuchComesStaysHoweverLateItsAnswer(peers: Peers) -> None:
+    peers.linked()
+    (wire,) = peers.wires
+    stream = peers.alice.link.openStream("ssh")
+    stream.carry(User())
+    peers.flush()
+    (ask,) = peers.bob.asks
+    ask.agree()
+    peers.flush()
+    ask.write(bytes(4 * FULL))
+    peers.alice.links.doubt()
+    for _ in range(16):
+        peers.clock.advance(0.25)
+        wire.step(4096)
+    # The answer to that is still behind it.
+    assert len(wire.ends[1].sent) > 0
+    assert wire.isOpen
+    assert peers.alice.facts["moves"] == 0
+    assert not peers.alice.isDialling()
+
+
+def test_aPathThatMayNotBePingedNowIsNotDoubted(peers: Peers) -> None:
+    peers.linked()
+    (wire,) = peers.wires
+    for _ in range(int(SHARE * PINGS_AT_ONCE)):
+        measuring = peers.alice.link.session.measure()
+        peers.flush()
+    assert not measuring.called
+    measuring.addErrback(lambda failure: None)
+    peers.alice.links.doubt()
+    peers.advance(2 * DOUBTFUL)
+    assert wire.isOpen
+    assert not peers.alice.isDialling()
+
+
 @pytest.mark.parametrize("which", ["alice", "bob"])
 def test_aPathThatIsSilentInDoubtIsReplacedAtOnceByWhoeverDoubts(peers: Peers, which: str) -> None:
     peers.linked()
@@ -712,6 +749,7 @@ def test_aLinkThatEndsInDoubtIsNotDialled(peers: Peers) -> None:
     wire = peers.silence()
     peers.alice.links.doubt()
     peers.alice.link.abort("enough")
+    assert not [call for call in peers.clock.getDelayedCalls() if call.getTime() <= DOUBTFUL]
     peers.advance(2 * DOUBTFUL)
     assert not peers.alice.isDialling()
     wire.kill()
