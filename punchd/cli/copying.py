@@ -5,7 +5,6 @@ Standard input and output onto a socket, with half-close: the whole of C{punchd 
 from __future__ import annotations
 
 import os
-import select
 import socket
 import sys
 import threading
@@ -20,12 +19,14 @@ _PIECE = 256 * 1024
 # Bytes of a piece's length, and what may be in its place.
 _HEAD = 4
 _BROKEN = 0xFFFFFFFE
+_CLOSED = 0xFFFFFFFF
 
 
 def copyBothWays(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> str | None:
     """
     Copy until the other end is done. What comes from C{connection} is in pieces, each with its
-    length before it; one of length 0 is the end in order.
+    length before it; one of length 0 is the end in order. What is said behind it is how the other
+    direction has ended.
 
     When standard input ends, only that direction does. When the other end has closed both, there is
     nobody left to read for, and this returns although standard input may still be open.
@@ -34,11 +35,7 @@ def copyBothWays(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> 
     """
     sending = threading.Thread(target=_send, args=(stdin, connection), daemon=True)
     sending.start()
-    broken = _receive(connection, stdout)
-    if broken is None:
-        # The input may still be wanted; until the other end has hung up altogether.
-        _awaitHangUp(connection, sending)
-    return broken
+    return _receive(connection, stdout)
 
 
 def _send(stdin: int, connection: socket.socket) -> None:
@@ -69,30 +66,35 @@ def _receive(connection: socket.socket, stdout: int) -> str | None:
                     left, head = int.from_bytes(head, "big"), b""
                     if not left:
                         os.close(stdout)
-                        return None
+                        return _lastWord(connection, view)
                     if left == _BROKEN:
-                        return _text(connection, view)
+                        return _text(_rest(connection, view))
     except OSError:
         # The connection broke, or nobody reads our output any more.
         return ""
     return ""
 
 
-def _text(connection: socket.socket, begun: memoryview) -> str:
-    text = bytes(begun)
+def _lastWord(connection: socket.socket, begun: memoryview) -> str | None:
+    # The input may still be wanted, for as long as it likes.
+    said = _rest(connection, begun)
+    word = int.from_bytes(said[:_HEAD], "big")
+    if word == _CLOSED:
+        return None
+    return _text(said[_HEAD:]) if word == _BROKEN else ""
+
+
+def _rest(connection: socket.socket, begun: memoryview) -> bytes:
+    rest = bytes(begun)
     # When there is something that we have sent and nobody has read, it ends with an error.
     with suppress(OSError):
         while received := connection.recv(_PIECE):
-            text += received
-    return text.decode("utf-8", "replace")
+            rest += received
+    return rest
 
 
-def _awaitHangUp(connection: socket.socket, sending: threading.Thread) -> None:
-    poll = select.poll()
-    poll.register(connection, 0)
-    while sending.is_alive():
-        if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(50)):
-            return
+def _text(said: bytes) -> str:
+    return said.decode("utf-8", "replace")
 
 
 def leave(status: int) -> NoReturn:

@@ -59,6 +59,7 @@ class Stream:
     @ivar isOpener: whether this end asked.
     @ivar isReady: whether the session has it among those with something to send.
     @ivar why: what has ended it, for people; empty until then.
+    @ivar hasFinished: whether it has ended in order.
     """
 
     # Twisted's transports have it, and some protocols look at it.
@@ -89,6 +90,7 @@ class Stream:
         self._isClosing = False
         self._nobodyListens = False
         self.why = ""
+        self.hasFinished = False
 
     # Opening.
 
@@ -351,6 +353,7 @@ class Stream:
 
     def _endIfDone(self) -> None:
         if self._finArrived and self._inputEnded and not self.isOver:
+            self.hasFinished = True
             self._end(ConnectionDone(), Unreachable("the stream was closed"))
 
     def abortConnection(self) -> None:

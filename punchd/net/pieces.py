@@ -6,13 +6,15 @@ from that of both. So what is written goes out in pieces, each with its length b
 bytes, big-endian); a piece of length 0 says that this direction has ended in order. A connection
 that ends before both directions have was broken. After the end, the length of all ones may say that
 nothing is read any more either, so that whoever passes the stream on can close it, too. Instead of
-an end, all ones but the last may say that the stream was broken; what follows is the reason.
+an end, or of that, all ones but the last may say that the stream was broken; what follows is the
+reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from typing import Protocol as Typing
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -276,16 +278,28 @@ class PieceStream(Protocol):
         self.loseConnection()
 
 
+class Carried(Typing):
+    """
+    A stream that somebody passes on; see L{punchd.link.stream.Stream}.
+    """
+
+    why: str
+    hasFinished: bool
+
+    def whenOver(self) -> Deferred[None]:
+        """Fires when it is gone."""
+
+
 class OutInPieces:
     """
     The transport of a connection over which a stream goes, and only what is written is in pieces.
-
-    @ivar _why: what has broken the stream, once that is so. It is said last, to those who read.
+    Who reads it learns last how the stream has ended: also what was sent to it may get lost.
     """
 
-    def __init__(self, transport: Any, why: Callable[[], str]) -> None:
+    def __init__(self, transport: Any, stream: Carried) -> None:
         self._transport = transport
-        self._why = why
+        self._stream = stream
+        self._isClosing = self._isDone = False
         self._givingUp: IDelayedCall | None = None
 
     def write(self, data: bytes) -> None:
@@ -300,13 +314,31 @@ class OutInPieces:
         Say that the end has come in order.
         """
         self._transport.write(END)
-        self._transport.loseWriteConnection()
+
+    def loseConnection(self) -> None:
+        """
+        Close as soon as the stream is over: what was read may still be on its way.
+        """
+        if not self._isClosing:
+            self._isClosing = True
+            self._stream.whenOver().addCallback(lambda _: self._close())
+
+    def _close(self) -> None:
+        if not self._stream.hasFinished:
+            self.abortConnection()
+        elif not self._isDone:
+            self._isDone = True
+            writeAtOnce(self._transport, CLOSED)
+            self._transport.loseConnection()
 
     def abortConnection(self) -> None:
         """
         Say that the stream was broken, and why.
         """
-        writeAtOnce(self._transport, BROKEN + self._why().encode())
+        if self._isDone:
+            return
+        self._isDone = True
+        writeAtOnce(self._transport, BROKEN + self._stream.why.encode())
         self._transport.loseConnection()
         if isinstance(self._transport, Connection) and self._givingUp is None:
             clock: Any = self._transport.reactor
@@ -316,6 +348,7 @@ class OutInPieces:
         """
         The connection is gone.
         """
+        self._isDone = True
         if self._givingUp is not None and self._givingUp.active():
             self._givingUp.cancel()
 

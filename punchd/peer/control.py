@@ -127,7 +127,7 @@ class Answers:
         def splice(transport: Any) -> SpliceEnd:
             local, remote = self._splices.pair()
             tuneLocal(transport, GOOD_READ)
-            pieces = OutInPieces(transport, lambda: stream.why)
+            pieces = OutInPieces(transport, stream)
             local.whenLost = pieces.lost
             local.makeConnection(pieces)
             stream.carry(remote)

@@ -110,6 +110,7 @@ def test_theFoldersDefaultIsThePeers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 END = bytes(4)
+CLOSED = b"\xff" * 4
 
 #: Seconds after which something does not come any more.
 PATIENCE = 20.0
@@ -131,7 +132,7 @@ class Copy:
         self.theirs.settimeout(PATIENCE)
         self.results: list[str | None] = []
         self._ours, self._stdin, self._stdout = ours, stdin, stdout
-        self._isInputOpen = True
+        self._isInputOpen = self._isOutputOpen = True
         self._others = set(threading.enumerate())
 
         def run() -> None:
@@ -146,7 +147,9 @@ class Copy:
         """
         ready, _, _ = select.select([self.output], [], [], PATIENCE)
         assert ready, "nothing comes out"
-        return os.read(self.output, length)
+        read = os.read(self.output, length)
+        self._isOutputOpen = bool(read)
+        return read
 
     def closeInput(self) -> None:
         os.close(self.input)
@@ -168,7 +171,7 @@ class Copy:
             assert not thread.is_alive()
         for descriptor in (self.output, self._stdin):
             os.close(descriptor)
-        if broken is not None:
+        if broken is not None and self._isOutputOpen:
             os.close(self._stdout)
         self._ours.close()
         self.theirs.close()
@@ -183,7 +186,7 @@ def test_inputGoesOutAndOutputComesIn() -> None:
     while piece := copy.theirs.recv(100):
         received += piece
     assert received == b"question"
-    copy.theirs.sendall(inPieces(b"answer") + END)
+    copy.theirs.sendall(inPieces(b"answer") + END + CLOSED)
     copy.theirs.close()
     assert copy.read() == b"answer"
     assert copy.end() is None
@@ -195,14 +198,14 @@ def test_theEndOfInputEndsOneWayOnly() -> None:
     assert copy.theirs.recv(1) == b""
     copy.theirs.sendall(inPieces(b"still here"))
     assert copy.read() == b"still here"
-    copy.theirs.sendall(END)
+    copy.theirs.sendall(END + CLOSED)
     copy.theirs.close()
     assert copy.end() is None
 
 
 def test_whenTheOtherEndHasHungUpInputIsNotWaitedFor() -> None:
     copy = Copy()
-    copy.theirs.sendall(END)
+    copy.theirs.sendall(END + CLOSED)
     copy.theirs.close()
     assert copy.end() is None
 
@@ -231,7 +234,7 @@ def test_whyAStreamBroke(chunk: int) -> None:
 
 def test_piecesMayComeInAnyChunks() -> None:
     copy = Copy()
-    for byte in inPieces(b"one", b"two") + END:
+    for byte in inPieces(b"one", b"two") + END + CLOSED:
         copy.theirs.sendall(bytes([byte]))
     received = b""
     while piece := copy.read():
@@ -245,8 +248,32 @@ def test_whenTheOtherEndIsDoneOutputEnds() -> None:
     copy = Copy()
     copy.theirs.sendall(END)
     assert copy.read(1) == b""
+    assert copy.results == []
+    copy.theirs.sendall(CLOSED)
     copy.theirs.close()
     assert copy.end() is None
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_whatBreaksOnlyAfterTheOtherEndHasFinishedIsToldToo(chunk: int) -> None:
+    copy = Copy()
+    said = END + b"\xff\xff\xff\xfeenough"
+    for at in range(0, len(said), chunk):
+        copy.theirs.sendall(said[at : at + chunk])
+    assert copy.read(1) == b""
+    copy.theirs.close()
+    assert copy.end() == "enough"
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff", b"\xff\xff\xff"])
+def test_whoseInputNobodyConfirmsHasNotFinished(said: bytes) -> None:
+    copy = Copy()
+    os.write(copy.input, b"question")
+    copy.closeInput()
+    copy.theirs.sendall(END + said)
+    assert copy.read(1) == b""
+    copy.theirs.close()
+    assert copy.end() == ""
 
 
 def test_whyItBrokeIsToldToWhoIsStillSending() -> None:

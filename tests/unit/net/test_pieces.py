@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -21,7 +22,8 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from punchd.cli import copying
-from punchd.net.pieces import BROKEN, PIECE_HEAD, UNREAD, OutInPieces, PieceStream
+from punchd.link.occasion import Occasion
+from punchd.net.pieces import BROKEN, CLOSED, END, PIECE_HEAD, UNREAD, OutInPieces, PieceStream
 from tests.unit.link.pairs import User
 from tests.unit.net.memory import HERE, THERE, MemoryTransport, Pair, lost
 
@@ -247,6 +249,21 @@ def test_garbageBreaksNothing(data: bytes) -> None:
     stream.connectionLost(lost())
 
 
+class Going:
+    """
+    A stream that is passed on.
+    """
+
+    why = "no \N{SNOWMAN}"
+
+    def __init__(self) -> None:
+        self.hasFinished = False
+        self.over: Occasion[None] = Occasion()
+
+    def whenOver(self) -> Deferred[None]:
+        return self.over.wait()
+
+
 class Written:
     """
     A connection to somebody who reads nothing, over which only what is written is in pieces.
@@ -256,10 +273,11 @@ class Written:
         self.here, self.there = socket.socketpair()
         self.here.setblocking(False)
         self.reactor: Any = MemoryReactorClock()
+        self.stream = Going()
         self.plain = Plain()
         self.transport: Any = Connection(self.here, self.plain, self.reactor)
         self.transport.connected = 1
-        self.pieces = OutInPieces(self.transport, lambda: "no \N{SNOWMAN}")
+        self.pieces = OutInPieces(self.transport, self.stream)
 
     @property
     def isAborted(self) -> bool:
@@ -297,6 +315,32 @@ def test_whyItBrokeIsSaidBehindAllElse(written: Written) -> None:
     assert written.reactor.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("hasFinished", [True, False])
+def test_itIsClosedWhenTheStreamIsOverAndSaysHow(written: Written, hasFinished: bool) -> None:
+    written.pieces.loseWriteConnection()
+    written.transport.doWrite()
+    written.pieces.loseConnection()
+    assert not written.transport.disconnecting
+    written.stream.hasFinished = hasFinished
+    # Whoever has the stream says so, too.
+    written.pieces.loseConnection()
+    written.stream.over.come(None)
+    assert written.transport.disconnecting
+    written.pieces.abortConnection()
+    how = CLOSED if hasFinished else BROKEN + "no \N{SNOWMAN}".encode()
+    assert written.read() == END + how
+    written.pieces.lost()
+    assert written.reactor.getDelayedCalls() == []
+
+
+def test_aConnectionThatIsGoneHearsNothingMoreOfTheStream(written: Written) -> None:
+    written.pieces.loseConnection()
+    written.pieces.lost()
+    written.stream.over.come(None)
+    assert written.read() == b""
+    assert written.reactor.getDelayedCalls() == []
+
+
 def test_whoDoesNotReadWhyIsNotWaitedForForEver(written: Written) -> None:
     written.fill()
     written.pieces.abortConnection()
@@ -313,3 +357,4 @@ def test_theCommandKnowsTheSameMarks() -> None:
     """
     assert copying._HEAD == PIECE_HEAD
     assert copying._BROKEN.to_bytes(PIECE_HEAD, "big") == BROKEN
+    assert copying._CLOSED.to_bytes(PIECE_HEAD, "big") == CLOSED

@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 from punchd.errors import NoPath, Refused, Unreachable
 from punchd.interfaces import IStreamExposer
 from punchd.link.stream import CLOSING
-from punchd.net.pieces import PieceStream
+from punchd.net.pieces import BROKEN, CLOSED, END, PieceStream
 from punchd.peer.control import (
     MOST_EARLY,
     MOST_QUESTION,
@@ -376,7 +376,7 @@ def test_inputThatEndsBeforeTheStreamIsThereEndsItToo(tmp_path: Path) -> None:
     connected.service.transport.write(b"answer")
     connected.service.transport.loseWriteConnection()
     connected.flush()
-    assert connected.user.received.endswith(b"\0\0\0\x06answer\0\0\0\0")
+    assert connected.user.received.endswith(b"\0\0\0\x06answer" + END + CLOSED)
     assert connected.isClosed
 
 
@@ -402,10 +402,53 @@ def test_bothWaysMayEnd(tmp_path: Path) -> None:
     connected.service.transport.write(b"answer")
     connected.service.transport.loseWriteConnection()
     connected.flush()
-    assert connected.user.received.endswith(b"\0\0\0\x06answer\0\0\0\0")
+    assert connected.user.received.endswith(b"\0\0\0\x06answer" + END + CLOSED)
     assert connected.isClosed
     assert connected.sides.caller.isOver
     connected.sides.end()
+
+
+def test_aStreamThatBreaksWhenOneWayHasEndedHasAReasonToo(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.agree()
+    connected.service.transport.loseWriteConnection()
+    connected.flush()
+    assert connected.user.received.endswith(END)
+    connected.say(b"lost on its way")
+    connected.sides.callee.abortConnection()
+    connected.flush()
+    assert connected.user.received.endswith(END + BROKEN + b"the other side broke the stream")
+    assert connected.isClosed
+
+
+def test_whatWasSentHasArrivedWhenBothWaysHaveEnded(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.agree()
+    connected.service.transport.loseWriteConnection()
+    connected.flush()
+    connected.say(b"on its way")
+    connected.user.transport.loseWriteConnection()
+    connected.pair.flush()
+    assert connected.user.received.endswith(END)
+    assert connected.user.lost is None
+    connected.flush()
+    assert connected.user.received.endswith(END + CLOSED)
+    assert connected.isClosed
+    connected.sides.end()
+
+
+def test_whatWasSentIsNotSaidToHaveArrivedWhenItHasNot(tmp_path: Path) -> None:
+    connected = Connected(tmp_path)
+    connected.agree()
+    connected.service.transport.loseWriteConnection()
+    connected.flush()
+    connected.say(b"on its way")
+    connected.user.transport.loseWriteConnection()
+    connected.pair.flush()
+    connected.sides.caller.broken("the link is over")
+    connected.pair.flush()
+    assert connected.user.received.endswith(END + BROKEN + b"the link is over")
+    assert connected.isClosed
 
 
 def test_aStreamThatBreaksHasNoEndButAReason(tmp_path: Path) -> None:
