@@ -6,10 +6,8 @@ the meeting.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 from attrs import define, evolve, frozen
-from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 
 from punchd.errors import (
@@ -21,13 +19,12 @@ from punchd.errors import (
     Unreachable,
 )
 from punchd.link.path import Path
-from punchd.net.held import HeldPort
 from punchd.peer.conversation import inTime
 from punchd.peer.master import MasterClient
 from punchd.peer.meeting import Meeting
+from punchd.peer.origin import Origin, freshOrigin, originFor
 from punchd.peer.punches import Punches
 from punchd.peer.relaying import relayDialler
-from punchd.peer.usage import Use
 from punchd.values.addresses import showAddress
 from punchd.values.parties import Party, Situation
 from punchd.values.peers import PeerID
@@ -38,10 +35,6 @@ from punchd.wire.preamble import Side
 #: Introductions that may be tried for one meeting: a second one from a fresh port, when the server
 #: says that the first would meet another of the same two ports.
 _TRIES = 3
-
-#: Seconds that a fresh port may take where another might do: the relayed path, which needs none,
-#: comes of the same introduction.
-_SPARE = 1.0
 
 #: Seconds for which a request waits while there is no server: reconnecting after a server's restart
 #: takes about one. And how often it looks.
@@ -115,36 +108,32 @@ class Dialling:
             await deferLater(clock, _GLANCE)
 
     async def _through(self, client: MasterClient, wanted: Wanted) -> Meeting:
+        asking = originFor(client, wanted.peerID, wanted.punching)
         for left in reversed(range(_TRIES)):
-            fresh = await _freshIfNeeded(client, wanted, isFirst=left == _TRIES - 1)
-            port, ipv6 = fresh or (client.port, client.ipv6.port)
+            origin = await asking
             try:
-                return await self._from(client, port, ipv6, wanted)
+                return await self._from(client, origin, wanted)
             except Overlapping:
                 if not left:
                     raise
             finally:
-                for one in fresh or ():
-                    if one is not None:
-                        client.release(one)
+                origin.release()
+            asking = freshOrigin(client)
         raise AssertionError("the last try returns or raises")
 
-    async def _from(
-        self, client: MasterClient, port: HeldPort, ipv6: HeldPort | None, wanted: Wanted
-    ) -> Meeting:
-        peerID = wanted.peerID
-        offer = self._punches.offerTo(peerID, client, port)
+    async def _from(self, client: MasterClient, origin: Origin, wanted: Wanted) -> Meeting:
+        peerID, ipv6 = wanted.peerID, origin.ipv6
+        offer = self._punches.offerTo(peerID, client, origin.port)
         if not wanted.punching:
             offer = evolve(offer, strategies=())
         if not wanted.relaying:
             offer = evolve(offer, takesRelay=False)
         began = client.clock.seconds()
-        isHeld = port is client.port
-        with client.usage.toward(peerID) if isHeld else nullcontext(Use()) as use:
+        with origin.used(peerID) as use:
             asking = client.ask(
                 Introduce,
                 peer=peerID,
-                token=port.token,
+                token=origin.port.token,
                 ipv6token=None if ipv6 is None else ipv6.token,
                 **offerArguments(offer),
             )
@@ -159,7 +148,7 @@ class Dialling:
             own = Party(answer["own"], offerFrom(answer, OWN))
             situation, session = Situation(own, other), answer["session"]
             punch = self._punches.make(
-                client, Side.CALLER, session, peerID, wanted.peer, situation, port
+                client, Side.CALLER, session, peerID, wanted.peer, situation, origin.port
             )
             use.hasDialled = bool(punch.plan.attempts)
             dialRelay = relayDialler(client, answer["relay"])
@@ -192,43 +181,3 @@ def _mostTelling(errors: list[PunchdError]) -> PunchdError:
         if isinstance(error, NoPath) and error.limit is not None
     }
     return limited[min(limited)] if limited else errors[-1]
-
-
-async def _freshIfNeeded(
-    client: MasterClient, wanted: Wanted, isFirst: bool
-) -> tuple[HeldPort, HeldPort | None] | None:
-    """
-    Fresh ports, unless those that others know will do.
-    """
-    usage, peerID = client.usage, wanted.peerID
-    if isFirst and (not wanted.punching or usage.isFree(peerID)):
-        return None
-    taking = Deferred.fromCoroutine(_freshPorts(client))
-    if not isFirst or usage.isOngoing(peerID):
-        return await taking
-    try:
-        return await taking.addTimeout(_SPARE, client.clock)
-    except (PunchdError, TimeoutError):
-        # Used until lately, the others may do all the same.
-        return None
-
-
-async def _freshPorts(client: MasterClient) -> tuple[HeldPort, HeldPort | None]:
-    """
-    A port that the server has just observed, and one at our IPv6 address if we have one: both are
-    taken at the same time.
-    """
-    taking = client.ipv6.fresh()
-    try:
-        port = await client.freshPort()
-        try:
-            return port, await taking
-        except BaseException:
-            client.release(port)
-            raise
-    except BaseException:
-        taking.addCallbacks(
-            lambda ipv6: None if ipv6 is None else client.release(ipv6), lambda failure: None
-        )
-        taking.cancel()
-        raise
