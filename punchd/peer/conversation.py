@@ -11,7 +11,7 @@ from typing import Protocol as Typing
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols import amp
@@ -28,6 +28,7 @@ from punchd.errors import (
 from punchd.identity.tls import verdictOf
 from punchd.link.occasion import Occasion
 from punchd.net.pacing import Allowance
+from punchd.peer.pulse import Pulse
 from punchd.values.addresses import Address
 from punchd.values.naming import UNLISTED, Listing
 from punchd.values.parties import Offer, Party
@@ -58,20 +59,6 @@ from punchd.wire.versions import (
 )
 
 _log = Logger()
-
-#: Seconds between pings, and until one must be answered: death is noticed after 7 s at the latest.
-PING_INTERVAL = 3.0
-PING_PATIENCE = 4.0
-
-#: The same, at the least, for a peer whose address others look up in the DNS and may keep for a
-#: short time only: an address of its router's that is gone shall not live on for much longer. A
-#: quarter and a half of that time, and never less patience than so many round trips.
-LEAST_INTERVAL = 0.25
-LEAST_PATIENCE = 0.5
-PATIENT_TRIPS = 4
-
-# Seconds; a longer time makes no difference.
-_LONGEST_TTL = 3600
 
 #: Seconds for TLS and hello together.
 LOGIN_DEADLINE = 10.0
@@ -165,21 +152,16 @@ class Conversation(amp.CommandLocator):
     Made with its connection. L{login} comes first; L{ask} is for everything else.
 
     @ivar protocol: to be connected to a TLS transport.
-    @ivar roundTrip: seconds to the server and back, as last measured.
-    @ivar isUrgent: whether others are led astray until there is another connection.
     """
 
     def __init__(self, clock: IReactorTime, listener: Listener) -> None:
         self.protocol = _Connection(self)
-        self.roundTrip: float | None = None
-        self.isOver = self.isUrgent = False
-        self._keeps: int | None = None
-        self._isWatched = False
+        self.isOver = False
         self.error: PunchdError | None = None
         self._clock = clock
         self._listener = listener
         self._calls = Allowance(clock, CALL_RATE, CALL_BURST)
-        self._timer: IDelayedCall | None = None
+        self._pulse = Pulse(clock, lambda: self.ask(Ping), self._silent)
         self._end: Occasion[None] = Occasion()
 
     async def login(self, greeting: Callable[[Any], Greeting]) -> Welcome:
@@ -189,7 +171,7 @@ class Conversation(amp.CommandLocator):
         @param greeting: gets the transport, for the address on this side.
         @raise PunchdError: why the server is not to be had.
         """
-        self._setTimer(LOGIN_DEADLINE, self._tooLate)
+        self._pulse.expect(LOGIN_DEADLINE)
         transport: Any = self.protocol.transport
         transport.setTcpNoDelay(True)
         said = greeting(transport)
@@ -202,14 +184,11 @@ class Conversation(amp.CommandLocator):
             **offerArguments(said.offer),
             **listingArguments(said.listing),
         )
-        ttl = answer["ttl"]
-        # Whatever a server says, it is a number to reckon with.
-        self._keeps = None if ttl is None else min(max(ttl, 0), _LONGEST_TTL)
-        self._isWatched = not said.listing.isEmpty
         if transport.negotiatedProtocol != MASTER_ALPN:
             raise ProtocolViolation("what answers there is not a punchd server's master service")
         commonMasterVersion(answer["version"], OLDEST_MASTER_VERSION)
-        self._ping()
+        self._pulse.isWatched = not said.listing.isEmpty
+        self._pulse.begin(answer["ttl"])
         assists = tuple(answer["assists"])
         return Welcome(answer["observed"], assists, answer["relay"], answer["zone"])
 
@@ -219,7 +198,7 @@ class Conversation(amp.CommandLocator):
 
         @param ipv6token: names the port of the IPv6 candidate.
         """
-        self._isWatched = not said.listing.isEmpty
+        self._pulse.isWatched = not said.listing.isEmpty
         return self.ask(
             Update,
             accepts=said.accepts,
@@ -264,46 +243,36 @@ class Conversation(amp.CommandLocator):
 
     # Life.
 
-    def _pace(self) -> tuple[float, float]:
+    def doubt(self) -> None:
         """
-        Seconds between pings, and until one must be answered.
+        See L{Pulse.doubt}.
         """
-        if not self._isWatched or self._keeps is None:
-            return PING_INTERVAL, PING_PATIENCE
-        patience = max(self._keeps / 2, LEAST_PATIENCE, PATIENT_TRIPS * (self.roundTrip or 0.0))
-        interval = max(self._keeps / 4, LEAST_INTERVAL)
-        return min(interval, PING_INTERVAL), min(patience, PING_PATIENCE)
+        self._pulse.doubt()
 
-    def _ping(self) -> None:
-        sent = self._clock.seconds()
-        interval, patience = self._pace()
-        self._setTimer(patience, self._tooLate)
+    @property
+    def roundTrip(self) -> float | None:
+        """
+        Seconds to the server and back, as last measured.
+        """
+        return self._pulse.roundTrip
 
-        def answered(_: object) -> None:
-            self.roundTrip = self._clock.seconds() - sent
-            if not self.isOver:
-                self._setTimer(interval, self._ping)
+    @property
+    def isUrgent(self) -> bool:
+        """
+        See L{Pulse}.
+        """
+        return self._pulse.isUrgent
 
-        self.ask(Ping).addCallbacks(answered, lambda failure: self.abort())
-
-    def _tooLate(self) -> None:
-        self._timer = None
-        self.isUrgent = self._isWatched
+    def _silent(self) -> None:
         self.error = self.error or Unreachable("the server does not answer")
         self.abort()
-
-    def _setTimer(self, seconds: float, call: Callable[[], None]) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = self._clock.callLater(seconds, call)
 
     def lost(self, reason: Failure) -> None:
         """
         The connection is gone.
         """
         self.isOver = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._pulse.end()
         self.error = self.error or self._whyLost(reason)
         self._end.come(None)
 

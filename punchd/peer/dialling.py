@@ -98,6 +98,13 @@ class Dialling:
                     self._punches.note(f"{client.join.where}: {error}")
         raise _mostTelling(errors)
 
+    def doubt(self) -> None:
+        """
+        A path has been lost, and perhaps the connections to the servers with it.
+        """
+        for client in self._clients:
+            client.doubt()
+
     async def _connected(self) -> list[MasterClient]:
         clock = self._clients[0].clock
         until = clock.seconds() + _PATIENCE

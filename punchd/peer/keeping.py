@@ -28,6 +28,7 @@ from punchd.peer.exposing import Exposures
 from punchd.peer.facts import Facts
 from punchd.peer.meeting import Meeting
 from punchd.peer.pace import Pace
+from punchd.peer.pulse import PATIENT_TRIPS
 from punchd.peer.waiters import Waiters
 from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import Join
@@ -39,10 +40,9 @@ _log = Logger()
 ANSWERING = 2.0
 
 #: Seconds in which something must come over a path that is doubted, which is pinged for that; but
-#: never less than so many round trips: TCP repeats what was lost after a quarter of a second, then
+#: never less than L{PATIENT_TRIPS} round trips: TCP repeats what was lost after a quarter of a second, then
 #: again.
 DOUBTFUL = 0.75
-PATIENT_TRIPS = 4
 
 #: Seconds after which a link without streams ends.
 IDLE = 900.0
@@ -366,6 +366,7 @@ class Link:
             self.facts.fellBack()
         if path is None:
             self.facts.noPath()
+            self._dialling.doubt()
             if self._meeting is not None and not self._isRelaying:
                 # What looks for a better path only is not what is needed now.
                 self._giveUp()

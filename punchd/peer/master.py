@@ -372,6 +372,13 @@ class MasterClient(Service):
 
     # Introductions.
 
+    def doubt(self) -> None:
+        """
+        See L{Conversation.doubt<punchd.peer.conversation.Conversation.doubt>}.
+        """
+        if self._conversation is not None:
+            self._conversation.doubt()
+
     def ask(self, command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
         """
         Ask the server.

@@ -64,6 +64,10 @@ class FakeDialling:
 
     clock: Clock
     dials: list[Dial] = field(factory=list)
+    doubts: int = 0
+
+    def doubt(self) -> None:
+        self.doubts += 1
 
     async def meet(self, wanted: Wanted) -> Meeting:
         dial = Dial(wanted, self.clock.seconds())

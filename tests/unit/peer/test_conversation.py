@@ -20,8 +20,12 @@ from punchd.errors import (
 from punchd.peer.conversation import (
     CALL_BURST,
     CALL_RATE,
-    LEAST_PATIENCE,
     LOGIN_DEADLINE,
+)
+from punchd.peer.pulse import (
+    DOUBTFUL,
+    LEAST_PATIENCE,
+    PATIENT_TRIPS,
     PING_INTERVAL,
     PING_PATIENCE,
 )
@@ -172,7 +176,7 @@ def test_theServerIsPingedAtOnceAndThenEachInterval() -> None:
 def test_thePingMeasuresTheRoundTrip() -> None:
     spoken = Spoken(greet=False)
     spoken.flush()
-    assert spoken.conversation.roundTrip == 0.0
+    assert spoken.conversation._pulse.roundTrip == 0.0
     spoken.end()
 
 
@@ -184,6 +188,61 @@ def test_aPingThatIsNotAnsweredEndsTheConnection() -> None:
     assert not spoken.wire.isOpen
     assert str(spoken.conversation.error) == "the server does not answer"
     assert spoken.clock.getDelayedCalls() == []
+
+
+def doubted(roundTrip: float = 0.0) -> Spoken:
+    """
+    A conversation which is in doubt, and rightly so.
+    """
+    spoken = Spoken()
+    spoken.conversation._pulse.roundTrip = roundTrip
+    spoken.advance(1.0)
+    spoken.side.answersPings = False
+    before = len(spoken.side.asked)
+    spoken.conversation.doubt()
+    spoken.flush()
+    assert len(spoken.side.asked) == before + 1
+    return spoken
+
+
+def isOpenAfter(spoken: Spoken, seconds: float) -> bool:
+    """
+    Whether the connection still is there.
+    """
+    spoken.advance(seconds)
+    return spoken.wire.isOpen
+
+
+@pytest.mark.parametrize(
+    ("roundTrip", "patience"),
+    [(0.0, DOUBTFUL), (0.5, 0.5 * PATIENT_TRIPS), (2.0, PING_PATIENCE)],
+)
+def test_inDoubtAnAnswerMustComeSoon(roundTrip: float, patience: float) -> None:
+    spoken = doubted(roundTrip)
+    assert isOpenAfter(spoken, patience - 0.01)
+    assert not isOpenAfter(spoken, 0.01)
+    assert spoken.conversation.isUrgent
+    assert str(spoken.conversation.error) == "the server does not answer"
+
+
+def test_whoDoubtsAgainGivesNoMoreTime() -> None:
+    spoken = doubted()
+    spoken.advance(1.0)
+    spoken.conversation.doubt()
+    spoken.advance(DOUBTFUL - 1.0)
+    assert not spoken.wire.isOpen
+
+
+def test_afterAnAnswerNothingIsInDoubt() -> None:
+    spoken = Spoken()
+    spoken.conversation.doubt()
+    spoken.flush()
+    assert pings(spoken, PING_INTERVAL) == 1
+    spoken.side.answersPings = False
+    spoken.advance(PING_INTERVAL)
+    assert isOpenAfter(spoken, PING_PATIENCE - 0.01)
+    assert not isOpenAfter(spoken, 0.01)
+    assert not spoken.conversation.isUrgent
 
 
 def named(ttl: int, listing: Listing = LISTED) -> Spoken:
@@ -239,8 +298,8 @@ def test_anAddressThatIsGoneIsNoticedSoonByWhomItMatters(ttl: int, patience: flo
 
 def test_aLongWayIsNoReasonToDespair() -> None:
     spoken = named(1)
-    spoken.conversation.roundTrip = 0.4
-    assert spoken.conversation._pace() == (0.25, 1.6)
+    spoken.conversation._pulse.roundTrip = 0.4
+    assert spoken.conversation._pulse.pace == (0.25, 1.6)
     spoken.end()
 
 

@@ -15,7 +15,7 @@ from punchd.errors import Limited, NoPath, PunchdError, Unreachable
 from punchd.link.flow import SURVIVAL, Limits
 from punchd.link.keeping import PINGS_AT_ONCE, SHARE
 from punchd.link.paths import JOINING
-from punchd.peer.keeping import ANSWERING, DOUBTFUL, IDLE, PATIENT_TRIPS, Link
+from punchd.peer.keeping import ANSWERING, DOUBTFUL, IDLE, Link
 from punchd.peer.pace import (
     DIRECT_WAITS,
     LOST_WAITS,
@@ -24,6 +24,7 @@ from punchd.peer.pace import (
     PROVEN_AFTER,
     YIELDING,
 )
+from punchd.peer.pulse import PATIENT_TRIPS
 from tests.unit.link.pairs import User
 from tests.unit.link.wires import FULL
 from tests.unit.peer.kept import End, Peers, twoPeers
@@ -742,6 +743,17 @@ def test_aLostLinkIsDialledWhenThereMayBeAWayAgain(peers: Peers) -> None:
     # Once.
     peers.alice.links.doubt()
     assert len([dial for dial in peers.alice.dials if dial.isOpen]) == 1
+
+
+def test_whenAPathIsLostSoMayTheServerBe(peers: Peers) -> None:
+    peers.linked(isDirect=False)
+    nextDial(peers)
+    peers.connect()
+    peers.flush()
+    # A better path does not mean that one was lost.
+    assert peers.alice.dialling.doubts == 0
+    peers.lose()
+    assert peers.alice.dialling.doubts == 1
 
 
 def test_aLinkThatEndsInDoubtIsNotDialled(peers: Peers) -> None:
