@@ -40,8 +40,8 @@ _log = Logger()
 ANSWERING = 2.0
 
 #: Seconds in which something must come over a path that is doubted, which is pinged for that; but
-#: never less than L{PATIENT_TRIPS} round trips: TCP repeats what was lost after a quarter of a second, then
-#: again.
+#: never less than L{PATIENT_TRIPS} round trips: TCP repeats what was lost after a quarter of a
+#: second, then again.
 DOUBTFUL = 0.75
 
 #: Seconds after which a link without streams ends.

@@ -7,14 +7,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
-import attrs
 import pytest
 
 from punchd.link.keeping import LATELY
-from punchd.testing.deployment import Deployment, PeerProcess
-from punchd.testing.natlab import Host, NatLab
+from punchd.testing.deployment import Deployment
+from punchd.testing.natlab import NatLab
+from tests.natlab.laptop import Laptop
 
 pytestmark = pytest.mark.waiting
 
@@ -31,47 +31,15 @@ ASLEEP: Final = LATELY + 1.5
 """Seconds without a byte after which a link is asked more seldom whether it lives."""
 
 
-@attrs.define
-class Laptop:
+def awaitBack(laptop: Laptop, mark: int) -> None:
     """
-    A peer whose address changes, and one that stays where it is.
+    Wait until it has noticed that it has moved, and its server knows it again.
+
+    @param mark: how much it had logged before the move.
     """
-
-    peer: PeerProcess
-    friend: PeerProcess
-    moves: int = 0
-
-    def move(self) -> None:
-        """
-        Get another address, as in another network.
-        """
-        host: Host = self.peer.host
-        assert host.router is not None
-        net = host.address.rpartition(".")[0]
-        old = host.address if self.moves == 0 else f"{net}.{100 + self.moves}"
-        self.moves += 1
-        for command in (
-            ["ip", "addr", "del", f"{old}/24", "dev", "eth0"],
-            ["ip", "addr", "add", f"{net}.{100 + self.moves}/24", "dev", "eth0"],
-            ["ip", "route", "replace", "default", "via", host.router.gateway],
-        ):
-            host.run(command, check=True)
-
-    @property
-    def link(self) -> dict[str, Any]:
-        """
-        Facts of its link to the other one.
-        """
-        return self.peer.linked(self.friend)
-
-    def awaitBack(self, mark: int) -> None:
-        """
-        Wait until it has noticed, and its server knows it again.
-
-        @param mark: how much it had logged before the move.
-        """
-        self.peer.waitFor(lambda: "connecting anew" in self.peer.said(mark), "aware", BACK)
-        self.peer.awaitConnected(timeout=BACK)
+    peer = laptop.peer
+    peer.waitFor(lambda: "connecting anew" in peer.said(mark), "aware", BACK)
+    peer.awaitConnected(timeout=BACK)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +59,7 @@ def test_afterAChangeOfNetworksPeersMeetAgain(laptop: Laptop) -> None:
     assert laptop.peer.ping(laptop.friend)["path"] == "direct"
     mark = laptop.peer.logged
     laptop.move()
-    laptop.awaitBack(mark)
+    awaitBack(laptop, mark)
     assert laptop.peer.ping(laptop.friend)["path"] == "direct"
     assert laptop.friend.ping(laptop.peer)["path"] == "direct"
 
@@ -108,8 +76,7 @@ def test_aLinkThatNobodyUsesHasAnotherPathSoonAfterAChangeOfNetworks(
     time.sleep(ASLEEP)
     moves = laptop.link["moves"]
     laptop.move()
-    laptop.peer.waitFor(lambda: laptop.link["moves"] > moves, "on another path", BACK)
-    laptop.peer.waitFor(lambda: laptop.link["path"] == "direct", "direct", BACK)
+    laptop.awaitMoved(moves, BACK)
 
 
 @pytest.mark.parametrize("after", [0.1, 0.3, 0.5])
@@ -128,5 +95,5 @@ def test_aChangeInTheMiddleOfAPunchEndsIt(laptop: Laptop, calls: bool, after: fl
         facts = asking.result()
     assert time.monotonic() - began < ENDED
     assert (facts["path"] == "direct") is (facts["reason"] is None)
-    laptop.awaitBack(mark)
+    awaitBack(laptop, mark)
     assert pair[0].ping(pair[1])["path"] == "direct"
