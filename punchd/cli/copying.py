@@ -21,6 +21,9 @@ _HEAD = 4
 _BROKEN = 0xFFFFFFFE
 _CLOSED = 0xFFFFFFFF
 
+# Nobody was left to say more.
+_GONE = "the punchd-peer that runs here has ended"
+
 
 def copyBothWays(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> str | None:
     """
@@ -51,7 +54,7 @@ def _send(stdin: int, connection: socket.socket) -> None:
 def _receive(connection: socket.socket, stdout: int) -> str | None:
     head, left = b"", 0
     try:
-        while received := connection.recv(_PIECE):
+        while received := _come(connection):
             view = memoryview(received)
             while view:
                 if left:
@@ -69,10 +72,20 @@ def _receive(connection: socket.socket, stdout: int) -> str | None:
                         return _lastWord(connection, view)
                     if left == _BROKEN:
                         return _text(_rest(connection, view))
-    except OSError:
-        # The connection broke, or nobody reads our output any more.
+    except BrokenPipeError:
+        # Nobody reads our output any more.
         return ""
-    return ""
+    except OSError as error:
+        return f"cannot write to standard output: {error.strerror}"
+    return _GONE
+
+
+def _come(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(_PIECE)
+    except OSError:
+        # A reset says no more than an end without a word.
+        return b""
 
 
 def _lastWord(connection: socket.socket, begun: memoryview) -> str | None:

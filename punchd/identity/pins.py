@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 from attrs import define, field
 
@@ -72,9 +73,14 @@ class Pins:
             return self._byName[name]
         except KeyError:
             raise UnknownPeer(
-                f"no peer is pinned as {name!r}: run 'punchd trust {name} ID' with the ID that "
-                "'punchd id' prints there"
+                f"no peer is pinned as {name!r}{self._alike(name)}: run 'punchd trust {name} ID' "
+                "with the ID that 'punchd id' prints there"
             ) from None
+
+    def _alike(self, name: str) -> str:
+        known = {one.lower(): one for one in self._byName}
+        meant = get_close_matches(name.lower(), known, 1)
+        return f" (there is {known[meant[0]]!r})" if meant else ""
 
     def nameOf(self, peerID: PeerID) -> str | None:
         """

@@ -15,6 +15,7 @@ from punchd.errors import PunchdError
 from punchd.identity.pins import Pins
 from punchd.interfaces import IStreamOpener
 from punchd.link.stream import Stream
+from punchd.peer.dialling import Dialling
 from punchd.peer.keeping import Link
 from punchd.peer.links import Links
 
@@ -30,6 +31,7 @@ class Connecting:
 
     _pins: Pins
     _links: Links
+    _dialling: Dialling
     _pending: set[Deferred[Any]] = field(factory=set, init=False)
 
     def openStream(self, peer: str, service: str) -> Deferred[Any]:
@@ -50,7 +52,10 @@ class Connecting:
 
     async def _settled(self, peer: str, again: bool) -> Link:
         if again:
-            self._links.to(peer, self._pins.idOf(peer)).renew()
+            peerID = self._pins.idOf(peer)
+            # Without a server there would be no other path, and the present one may be good.
+            await self._dialling.connected()
+            self._links.to(peer, peerID).renew()
         link = await self._reached(peer)
         await link.settle()
         if link.session.path is None:

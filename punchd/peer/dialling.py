@@ -76,15 +76,7 @@ class Dialling:
         @return: when the meeting is over, and has found one.
         @raise punchd.errors.PunchdError: UnknownPeer, NoPath, Refused, Unreachable.
         """
-        if not self._clients:
-            raise Unreachable("this peer has no server that could introduce it")
-        connected = await self._connected()
-        if not connected:
-            problems = "; ".join(
-                f"{client.join.where}: {client.problem or 'still connecting'}"
-                for client in self._clients
-            )
-            raise Unreachable(f"not connected to any server ({problems})")
+        connected = await self.connected()
         errors: list[PunchdError] = []
         for client in connected:
             try:
@@ -105,13 +97,26 @@ class Dialling:
         for client in self._clients:
             client.doubt()
 
-    async def _connected(self) -> list[MasterClient]:
+    async def connected(self) -> list[MasterClient]:
+        """
+        The servers that can be asked; if there is none, one may come back soon.
+
+        @raise Unreachable: when none does.
+        """
+        if not self._clients:
+            raise Unreachable("this peer has no server that could introduce it")
         clock = self._clients[0].clock
         until = clock.seconds() + _PATIENCE
         while True:
             connected = [client for client in self._clients if client.isConnected]
-            if connected or clock.seconds() >= until:
+            if connected:
                 return connected
+            if clock.seconds() >= until:
+                problems = "; ".join(
+                    f"{client.join.where}: {client.problem or 'still connecting'}"
+                    for client in self._clients
+                )
+                raise Unreachable(f"not connected to any server ({problems})")
             await deferLater(clock, _GLANCE)
 
     async def _through(self, client: MasterClient, wanted: Wanted) -> Meeting:

@@ -71,7 +71,7 @@ class Exposures:
         exposure = self.services.get(service)
         isExposed = exposure is not None or service in self.takers
         if not isExposed or not self._policy.permits(peerID, service):
-            reason = "is not allowed to this peer" if isExposed else "is not exposed here"
+            reason = "is not allowed to this peer" if isExposed else "is not exposed there"
             stream.refuse(f"the service {service!r} {reason}")
             return
         try:

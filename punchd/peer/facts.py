@@ -34,6 +34,7 @@ class Facts:
     @ivar session: of the introduction that led to the present path.
     @ivar fromRelay: what the relay has said of the present path, or of the last one.
     @ivar moves: how often a link has moved from one path to another.
+    @ivar over: why the last link that is over has ended.
     @ivar bytesIn: of streams of links that are over; C{bytesOut}, too.
     """
 
@@ -48,6 +49,7 @@ class Facts:
     fromRelay: str | None = None
     moves: int = 0
     roundTrip: float | None = None
+    over: str = ""
     bytesIn: int = 0
     bytesOut: int = 0
 
@@ -109,10 +111,11 @@ class Facts:
         self.noPath()
         self.reason = "the direct path was lost"
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: Session, why: str) -> None:
         """
         A link is over.
         """
+        self.over = why
         if session.roundTrip is not None:
             self.roundTrip = session.roundTrip
         self.bytesIn += session.bytesIn
@@ -126,11 +129,14 @@ class Facts:
         """
         roundTrip = session.roundTrip if session is not None else None
         roundTrip = self.roundTrip if roundTrip is None else roundTrip
+        reason = "; ".join(filter(None, (self.reason, self.fromRelay)))
+        if session is None and not reason and self.over:
+            reason = f"the last link is over: {self.over}"
         return {
             "id": str(self.peerID),
             "path": None if session is None else _nameOf(session.path),
             "strategy": self.strategy,
-            "reason": "; ".join(filter(None, (self.reason, self.fromRelay))) or None,
+            "reason": reason or None,
             "rtt": None if roundTrip is None else round(roundTrip, 6),
             "streams": 0 if session is None else len(session.streams),
             "bytesIn": self.bytesIn + (0 if session is None else session.bytesIn),

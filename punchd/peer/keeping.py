@@ -382,7 +382,7 @@ class Link:
         self._stopTimer()
         self._stopIdling()
         self._giveUp()
-        self.facts.ended(self.session)
+        self.facts.ended(self.session, why)
         self._waiting.tell(Failure(self._gone()))
         self._settling.tell()
         return why

@@ -30,6 +30,9 @@ MOST_LINKS = 4
 # Both ends show it.
 _STOPPED = "the peer is being stopped"
 
+# The other end shows it.
+_FORGOTTEN = "that peer knows nothing of the link any more: it may have been restarted"
+
 
 @define(eq=False)
 class Links:
@@ -58,7 +61,11 @@ class Links:
         if self._isStopped:
             raise Unreachable(_STOPPED)
         link = self._present(peerID)
-        return link or self._make(peer, peerID, self._entropy(LINK_LENGTH), isInitiator=True)
+        if link is None:
+            link = self._make(peer, peerID, self._entropy(LINK_LENGTH), isInitiator=True)
+            # What was known is that of a link that is over, or ends.
+            link.facts.noPath()
+        return link
 
     def _present(self, peerID: PeerID) -> Link | None:
         """
@@ -94,7 +101,7 @@ class Links:
             self._makeRoom(peerID)
             link = self._make(peer, peerID, join.link, isInitiator=False)
         if link is None or link.peerID != peerID:
-            path.decline("there is no such link here", isUnknown=True)
+            path.decline(_FORGOTTEN, isUnknown=True)
         else:
             link.joined(path, join, meeting)
 

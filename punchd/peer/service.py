@@ -181,7 +181,7 @@ class PunchdPeer(Service):
                 self.punches.note,
             )
             self.clients.append(client)
-        self.opener = Connecting(self.pins, self.links)
+        self.opener = Connecting(self.pins, self.links, dialling)
         note = self.punches.note
         self._leases = Leases(
             reactor, chance, findGateway, partial(mappersFor, reactor, chance, entropy), note

@@ -212,7 +212,9 @@ def _clientEndpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
     try:
         endpoint: IStreamClientEndpoint = clientFromString(reactor, description)
     except Exception as error:  # parsers of endpoint strings, other people's too, raise anything
-        raise ConfigurationError(f"--expose: {description!r} is no endpoint: {error}") from None
+        raise ConfigurationError(
+            f"--expose: {description!r} is no endpoint: {error}; try tcp:HOST:PORT or unix:PATH"
+        ) from None
     return endpoint
 
 

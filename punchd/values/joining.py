@@ -4,6 +4,8 @@ Where a server is and how to know it: the join address.
 
 from __future__ import annotations
 
+import re
+
 from attrs import frozen
 
 from punchd.errors import ConfigurationError
@@ -12,6 +14,9 @@ from punchd.values.peers import PeerID
 
 #: The master service's port where nothing else is said.
 MASTER_PORT = 7761
+
+# Resolvers differ in what they take for a name. These show that it is a URL or an account.
+_NO_HOST = re.compile(r"[\s/@]")
 
 
 @frozen
@@ -36,6 +41,8 @@ class JoinAddress:
         if not where:
             raise ConfigurationError(f"expected HOST[:PORT][#PIN], not {text!r}")
         host, port = splitHostPort(where, MASTER_PORT)
+        if _NO_HOST.search(host) is not None:
+            raise ConfigurationError(f"{host[:80]!r} is neither a host name nor an address")
         try:
             return cls(host, port, PeerID.parse(pin) if hash_ else None)
         except ConfigurationError:

@@ -126,7 +126,7 @@ class TestForwarding:
 
     @pytest.mark.parametrize(
         ("service", "reason"),
-        [("none", "is not exposed here"), ("dead", "does not answer there")],
+        [("none", "is not exposed there"), ("dead", "does not answer there")],
     )
     @ensureDeferred
     async def test_withoutServiceTheClientIsDisconnectedAndTheLogSaysWhy(
@@ -173,7 +173,7 @@ class TestConnecting:
         [
             ("carol/echo", "carol|does not accept|not connected"),
             ("dave/echo", "no peer is pinned as 'dave'"),
-            ("bob/none", "'none' is not exposed here"),
+            ("bob/none", "'none' is not exposed there"),
             ("bob/secret", "'secret' is not allowed to this peer"),
             ("bob/dead", "'dead' does not answer there"),
         ],

@@ -8,8 +8,9 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from punchd.errors import ConfigurationError, Refused
+from punchd.errors import ConfigurationError
 from punchd.interfaces import IRegistry
+from punchd.server.registry import taken
 from punchd.values.peers import PeerID
 
 
@@ -24,7 +25,7 @@ class MemoryRegistry:
 
     def claim(self, name: str, peerID: PeerID) -> Deferred[None]:
         if self._owners.setdefault(name.lower(), peerID) != peerID:
-            return fail(Refused(f"the name {name!r} belongs to another key on this server"))
+            return fail(taken(name))
         return succeed(None)
 
     def owner(self, name: str) -> Deferred[PeerID | None]:

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from punchd.errors import ConfigurationError, Refused, Unreachable
 from punchd.interfaces import IRegistry
+from punchd.server.registry import taken
 from punchd.values.peers import PeerID
 
 #: What C{PRAGMA user_version} says in our files.
@@ -121,7 +122,7 @@ def _claim(transaction: Any, name: str, peerID: PeerID) -> None:
         )
         owner = _owner(transaction, name)
     if owner != peerID:
-        raise Refused(f"the name {name!r} belongs to another key on this server")
+        raise taken(name)
 
 
 def _owner(transaction: Any, name: str) -> PeerID | None:

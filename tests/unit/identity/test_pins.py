@@ -60,6 +60,22 @@ def test_whoIsNotTrustedIsUnknownAndTheTextSaysWhatToDo(folder: StateFolder) -> 
     assert pins.nameOf(BOB) is None
 
 
+@pytest.mark.parametrize("name", ["Bob", "bbo", "bobb"])
+def test_whoIsMisspeltHearsOfTheNameThatThereIs(folder: StateFolder, name: str) -> None:
+    pins = Pins.inFolder(folder)
+    pins.trust("carol", CAROL)
+    pins.trust("bob", BOB)
+    with pytest.raises(UnknownPeer, match=r"\(there is 'bob'\)"):
+        pins.idOf(name)
+
+
+def test_whoIsLikeNobodyHearsOfNobody(folder: StateFolder) -> None:
+    pins = Pins.inFolder(folder)
+    pins.trust("carol", CAROL)
+    with pytest.raises(UnknownPeer, match=r"^no peer is pinned as 'bob': run"):
+        pins.idOf("bob")
+
+
 def test_aNameThatCannotBeOneIsNotTrusted(folder: StateFolder) -> None:
     with pytest.raises(ConfigurationError):
         Pins.inFolder(folder).trust("../bob", BOB)

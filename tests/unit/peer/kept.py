@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from punchd.errors import Unreachable
+from punchd.errors import PunchdError, Unreachable
 from punchd.interfaces import IAccessPolicy
 from punchd.link.flow import Limits
 from punchd.link.path import Path
@@ -22,6 +22,7 @@ from punchd.peer.dialling import Dialling, Wanted
 from punchd.peer.exposing import Exposures
 from punchd.peer.keeping import Link
 from punchd.peer.links import Links
+from punchd.peer.master import MasterClient
 from punchd.peer.meeting import Meeting
 from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import Join
@@ -60,14 +61,22 @@ class Dial:
 class FakeDialling:
     """
     Asks nobody.
+
+    @ivar problem: why no server can be asked, if so.
     """
 
     clock: Clock
     dials: list[Dial] = field(factory=list)
     doubts: int = 0
+    problem: PunchdError | None = None
 
     def doubt(self) -> None:
         self.doubts += 1
+
+    async def connected(self) -> list[MasterClient]:
+        if self.problem is not None:
+            raise self.problem
+        return []
 
     async def meet(self, wanted: Wanted) -> Meeting:
         dial = Dial(wanted, self.clock.seconds())

@@ -5,7 +5,7 @@ Tests for L{punchd.peer.connecting}: the caller's side, with servers that are no
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -43,15 +43,16 @@ class Opener:
         self.clients = [FakeClient(self.clock, f"s{number}.example") for number in range(servers)]
         pins = makePins(folder, bob=BOB.peerID)
         clients = [client.asClient for client in self.clients]
+        dialler = Dialling(clients, self.punches)
         self.links = Links(
             self.clock,
             Random(1),
             lambda length: b"l" * length,
             PeerAddress("alice", ALICE.peerID),
-            Dialling(clients, self.punches),
+            dialler,
             Exposures({}, AllowList.parse(pins, [])),
         )
-        self.connecting = Connecting(pins, self.links)
+        self.connecting = Connecting(pins, self.links, dialler)
         self.errors: list[PunchdError] = []
         self.opened: list[Any] = []
 
@@ -151,7 +152,8 @@ class Connector:
     def __init__(self, folder: Path) -> None:
         self.peers = Peers()
         pins = makePins(folder, bob=self.peers.bob.own)
-        self.connecting = Connecting(pins, self.peers.alice.links)
+        dialler = cast(Dialling, self.peers.alice.dialling)
+        self.connecting = Connecting(pins, self.peers.alice.links, dialler)
         self.results: list[Any] = []
 
     def open(self) -> Deferred[Any]:
@@ -221,6 +223,32 @@ def test_reachingAgainLooksForAnotherPath(connector: Connector) -> None:
     connector.peers.flush()
     assert connector.results == [connector.peers.alice.link]
     assert connector.peers.alice.facts["path"] == "relayed"
+
+
+def test_withoutAServerThePresentPathStaysWhenAnotherIsWanted(connector: Connector) -> None:
+    connector.peers.linked()
+    connector.peers.alice.dialling.problem = Unreachable("not connected to any server")
+    connector.reach(again=True)
+    assert connector.results[0].check(Unreachable) is not None
+    assert connector.peers.alice.facts["path"] == "direct"
+    assert not connector.peers.alice.isDialling()
+
+
+def test_afterALinkHasEndedItIsToldWhyThereIsNone(connector: Connector) -> None:
+    connector.peers.linked()
+    connector.peers.alice.link.abort("the peer is being stopped")
+    told = connector.peers.alice.facts
+    why = "the last link is over: the peer is being stopped"
+    assert (told["path"], told["reason"]) == (None, why)
+
+
+def test_afterALinkHasEndedTheNextFailureIsTold(connector: Connector) -> None:
+    connector.peers.linked()
+    connector.peers.alice.link.abort("the peer is being stopped")
+    connector.open()
+    connector.peers.fail(UnknownPeer("bob is not there"))
+    told = connector.peers.alice.facts
+    assert (told["strategy"], told["reason"]) == (None, "bob is not there")
 
 
 def test_stoppingWhileItSettlesGivesUp(connector: Connector) -> None:

@@ -125,7 +125,7 @@ def test_aServiceThatWantsToIsToldFirstWhoComes(tmp_path: Path, version: ProxyVe
 
 
 def test_aServiceThatIsNotExposedIsRefused(tmp_path: Path) -> None:
-    assert Served(tmp_path, "ftp").refusal == "the service 'ftp' is not exposed here"
+    assert Served(tmp_path, "ftp").refusal == "the service 'ftp' is not exposed there"
 
 
 def test_aServiceThatIsNotAllowedIsRefused(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_bytesOfLinksThatAreOverAreCounted(facts: Facts) -> None:
     theirs.write(b"three")
     link.flush()
     present = facts.toJSON(link.alice)
-    facts.ended(link.alice)
+    facts.ended(link.alice, "nobody wants it")
     past = facts.toJSON(None)
     for told in (present, past):
         assert (told["bytesIn"], told["bytesOut"]) == (5, 7)

@@ -53,7 +53,10 @@ def answers(wire: Wire) -> list[tuple[Kind, bytes]]:
 
 def isDeclinedAsUnknown(wire: Wire) -> bool:
     ((kind, payload),) = answers(wire)
-    return kind is Kind.DECLINED and unpackEnd(payload) == (True, "there is no such link here")
+    return kind is Kind.DECLINED and unpackEnd(payload) == (
+        True,
+        "that peer knows nothing of the link any more: it may have been restarted",
+    )
 
 
 def ended(links: list[Link]) -> list[bool]:

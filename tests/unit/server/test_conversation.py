@@ -203,7 +203,7 @@ class TestHello:
         world.logIn(1, "bob")
         conversation = world.connect(2)
         said = failureOf(hello(conversation, "bob")).description
-        assert said == "the name 'bob' belongs to another key on this server"
+        assert said.startswith("the name 'bob' belongs to another key on this server: choose")
         assert world.exchange.population.get(peerID(2)) is None
 
     def test_afterARefusalAnotherNameMayBeTried(self) -> None:

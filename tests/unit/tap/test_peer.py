@@ -186,6 +186,8 @@ def test_thePeerIsWhatTheOptionsSay(tmp_path: Path) -> None:
     [
         ("--expose=web=nonsense:1", "--expose: 'nonsense:1' is no endpoint"),
         ("--expose=web=proxy-v2:nonsense:1", "--expose: 'nonsense:1' is no endpoint"),
+        ("--expose=ssh=22", "'22' is no endpoint: .*; try tcp:HOST:PORT or unix:PATH"),
+        ("--expose=ssh=tcp:22", "'tcp:22' is no endpoint: .*; try tcp:HOST:PORT or unix:PATH"),
         ("--forward=nonsense:x=bob/web", "--forward: 'nonsense:x' is no endpoint"),
         ("--strategies=magic", "there is no strategy 'magic'"),
         ("--publish=web", "--publish web: there is no such service; say --expose web="),

@@ -41,6 +41,14 @@ def test_anythingElseIsAConfigurationError(text: str) -> None:
         JoinAddress.parse(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["example org", "http://example.org:7761", "example.org/", f"bob@example.org#{PIN}"]
+)
+def test_whatIsNoHostIsToldAtOnce(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is neither a host name nor an address"):
+        JoinAddress.parse(text)
+
+
 @given(HOSTS, st.integers(1, 65535), st.none() | st.just(PIN))
 def test_whatIsPrintedIsParsed(host: str, port: int, pin: PeerID | None) -> None:
     address = JoinAddress(host, port, pin)
