@@ -352,7 +352,7 @@ async def test_manyAtOnceGetEachItsOwn(meeting: Meeting) -> None:
 
 @ensureDeferred
 async def test_aServiceIsThereOnlyWhileItsPortListens(meeting: Meeting) -> None:
-    with pytest.raises(Refused, match="not exposed here"):
+    with pytest.raises(Refused, match="not exposed there"):
         await meeting.client().connect(Talkers())
     served = Talkers()
     port = await meeting.listen(served)
@@ -363,7 +363,7 @@ async def test_aServiceIsThereOnlyWhileItsPortListens(meeting: Meeting) -> None:
     await maybeDeferred(port.stopListening)
     await until(lambda: "talk" not in meeting.bob.describe()["exposes"])
     assert served.running == 0
-    with pytest.raises(Refused, match="not exposed here"):
+    with pytest.raises(Refused, match="not exposed there"):
         await meeting.client().connect(Talkers())
     # What runs goes on.
     mine.transport.write(b"still here")

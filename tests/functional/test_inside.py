@@ -319,7 +319,7 @@ async def test_anUnknownPeerIsUnknown(inside: Inside) -> None:
 async def test_aServiceThatIsNotExposedIsRefused(inside: Inside) -> None:
     alice, _ = await inside.pair()
     stream = await opened(alice, "bob", "none")
-    with pytest.raises(Refused, match="not exposed here"):
+    with pytest.raises(Refused, match="not exposed there"):
         await stream.opened
 
 

@@ -465,11 +465,11 @@ def test_aStreamThatBreaksHasNoEndButAReason(tmp_path: Path) -> None:
 
 def test_aRefusedServiceIsSaid(tmp_path: Path) -> None:
     connected = Connected(tmp_path)
-    connected.sides.callee.refuse("the service 'ssh' is not exposed here")
+    connected.sides.callee.refuse("the service 'ssh' is not exposed there")
     connected.flush()
     assert connected.answer == {
         "ok": False,
-        "error": "the service 'ssh' is not exposed here",
+        "error": "the service 'ssh' is not exposed there",
         "kind": "Refused",
     }
 

@@ -208,7 +208,7 @@ def test_theClientIsDisconnectedWhenThereIsNoPath() -> None:
 def test_theClientIsDisconnectedWhenTheServiceIsRefused() -> None:
     forwarding = Forwarding()
     forwarding.open()
-    forwarding.sides.callee.refuse("not exposed here")
+    forwarding.sides.callee.refuse("not exposed there")
     forwarding.flush()
     assert forwarding.client.lost is not None
 

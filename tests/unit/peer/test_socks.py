@@ -174,7 +174,7 @@ def test_theAnswerSaysWhyThereIsNoStream(asking: Asking, error: Exception, reply
 def test_aServiceThatRefusesIsRefused(asking: Asking) -> None:
     asking.say(GREETING + request())
     asking.open()
-    asking.sides.callee.refuse("not exposed here")
+    asking.sides.callee.refuse("not exposed there")
     assert asking.answered(Reply.REFUSED)
     asking.end()
 
