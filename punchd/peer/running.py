@@ -174,9 +174,10 @@ class RunningPeer:
         return UNIXClientEndpoint(self._reactor, path)
 
     def _absent(self, error: ConnectError) -> Unreachable:
+        reason = os.strerror(error.osError) if error.osError else str(error)
         return Unreachable(
             f"no punchd-peer answers in the state folder {self._folder.path} "
-            f"({error.osError or error}): start it with 'twistd punchd-peer', or name another "
+            f"({reason}): start it with 'twistd punchd-peer', or name another "
             "folder by state="
         )
 
