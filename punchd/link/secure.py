@@ -36,7 +36,7 @@ from punchd.link.records import PORTION, addressOf, borrow, giveBack, makeRecord
 from punchd.net.gathering import Gathering
 from punchd.net.reading import MOST, readLargely
 from punchd.net.unsent import boundUnsent
-from punchd.net.writing import writeAtOnce, writeLargely
+from punchd.net.writing import dropUnsent, writeAtOnce, writeLargely
 
 
 @implementer(ITransport, IPushProducer, IConsumer, ISystemHandle)
@@ -368,6 +368,7 @@ class SecureConnection(Protocol):
         self.connected = 0
         if self._records is not None:
             self._records.end()
+        dropUnsent(self.transport)
         # Each holds the other.
         self._tls = self._records = None
         if not self._isReady and self._producer is not None:

@@ -31,7 +31,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from punchd.net.writing import writeAtOnce
+from punchd.net.writing import dropUnsent, writeAtOnce
 
 #: Bytes of a piece's length.
 PIECE_HEAD = 4
@@ -175,6 +175,7 @@ class PieceStream(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.isOver = True
+        dropUnsent(self.transport)
         if self._protocol is not None:
             self._protocol.connectionLost(self._why())
         for ended in self._awaitingEnd:
@@ -348,6 +349,7 @@ class OutInPieces:
         """
         The connection is gone.
         """
+        dropUnsent(self._transport)
         self._isDone = True
         if self._givingUp is not None and self._givingUp.active():
             self._givingUp.cancel()

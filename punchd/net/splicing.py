@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from punchd.net.awake import Awake
-from punchd.net.writing import writeAtOnce, writeLargely
+from punchd.net.writing import dropUnsent, writeAtOnce, writeLargely
 
 #: Seconds between looks whether a socket from which nothing is read was broken.
 LOOKING = 1.0
@@ -188,6 +188,7 @@ class SpliceEnd(Protocol):
         self._gone = True
         if self._source is not None:
             self._source.rest()
+        dropUnsent(self.transport)
         self.whenLost()
         if self.splices is not None:
             self.splices.ended(self)

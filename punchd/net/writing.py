@@ -44,3 +44,13 @@ def writeAtOnce(transport: Any, data: bytes | memoryview) -> None:
                 return
             data = memoryview(data)[sent:]
     transport.write(bytes(data))
+
+
+def dropUnsent(transport: object) -> None:
+    """
+    Let go of what a connection that is lost has not sent. Twisted keeps it with the transport,
+    which holds others that hold it: only the collector of garbage finds it, after very many more.
+    """
+    if isinstance(transport, Connection):
+        transport.dataBuffer = b""
+        transport._tempDataBuffer = []

@@ -3,15 +3,20 @@ Tests for L{punchd.net.writing}: on real sockets, without a reactor.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.python.failure import Failure
 
-from punchd.net.writing import MOST, writeAtOnce, writeLargely
+from punchd.net.pieces import PieceStream
+from punchd.net.splicing import spliceEnds
+from punchd.net.writing import MOST, dropUnsent, writeAtOnce, writeLargely
+from tests.unit.net.memory import HERE, THERE
 
 
 class Writing:
@@ -19,13 +24,13 @@ class Writing:
     A transport, and the other end of its socket.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: Protocol | None = None) -> None:
         here, self.there = socket.socketpair()
         here.setblocking(False)
         self.there.setblocking(False)
         self.here = here
         self.reactor: Any = MemoryReactor()
-        self.transport: Any = Connection(here, Protocol(), self.reactor)
+        self.transport: Any = Connection(here, protocol or Protocol(), self.reactor)
         self.transport.connected = True
 
     def isWaiting(self) -> bool:
@@ -98,3 +103,23 @@ def test_transportsWithoutASystemStayAsTheyAre() -> None:
     before = dict(vars(transport))
     writeLargely(transport)
     assert vars(transport) == before
+
+
+@pytest.mark.parametrize("make", [lambda: spliceEnds()[0], lambda: PieceStream(HERE, THERE)])
+def test_whatWasNotSentIsNotKeptWhenTheConnectionIsLost(make: Callable[[], Protocol]) -> None:
+    protocol = make()
+    writing = Writing(protocol)
+    protocol.makeConnection(writing.transport)
+    writeAtOnce(writing.transport, bytes(8 * MOST))
+    writing.transport.write(b"and more")
+    assert writing.isWaiting()
+    writing.transport.connectionLost(Failure(ConnectionLost()))
+    assert not writing.isWaiting()
+    writing.there.close()
+
+
+def test_transportsOfOtherKindsKeepWhatTheyHave() -> None:
+    transport = StringTransport()
+    transport.write(b"as ever")
+    dropUnsent(transport)
+    assert transport.value() == b"as ever"
