@@ -51,6 +51,34 @@ while True:
     threading.Thread(target=serve, args=(connection,), daemon=True).start()
 """
 
+#: The same, with one thread for all connections: a hundred would wait for the interpreter more than
+#: for their connections.
+SOURCES = """
+import selectors, socket, sys
+piece, left, watched = memoryview(bytes(1 << 20)), {}, selectors.DefaultSelector()
+listener = socket.create_server(("", int(sys.argv[1])), backlog=256)
+watched.register(listener, selectors.EVENT_READ)
+while True:
+    for key, _ in watched.select():
+        connection = key.fileobj
+        if connection is listener:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            left[connection] = int(sys.argv[2])
+            watched.register(connection, selectors.EVENT_WRITE)
+            continue
+        try:
+            left[connection] -= connection.send(piece[:left[connection]])
+        except BlockingIOError:
+            continue
+        except OSError:
+            left[connection] = 0
+        if not left[connection]:
+            del left[connection]
+            watched.unregister(connection)
+            connection.close()
+"""
+
 #: Receives everything from HOST PORT; prints bytes and seconds as JSON.
 SINK = """
 import json, socket, sys, time

@@ -24,7 +24,7 @@ from attrs import define, field, frozen
 from punchd.testing.deployment import Deployment
 from punchd.testing.natlab import Host, NatLab
 from tests.benchmarks.openssh import OpenSSH
-from tests.benchmarks.programs import ECHO, PACED_SINK, REQUESTS, SINKS, SOURCE, TIME_ECHO
+from tests.benchmarks.programs import ECHO, PACED_SINK, REQUESTS, SINKS, SOURCES, TIME_ECHO
 
 _ECHO_PORT, _SOURCE_PORT = 7006, 7007
 _DELAY = 0.025
@@ -102,7 +102,7 @@ def _ways(delay: float) -> Iterator[tuple[Host, list[_Way]]]:
             deployment.start()
             bob.popen(["python3", "-c", ECHO, str(_ECHO_PORT)])
             # More than anybody takes: who has had enough goes away.
-            bob.popen(["python3", "-c", SOURCE, str(_SOURCE_PORT), str(10**12)])
+            bob.popen(["python3", "-c", SOURCES, str(_SOURCE_PORT), str(10**12)])
             ssh = OpenSSH(deployment.folder)
             ssh.serve(bob)
             options = [

@@ -20,10 +20,10 @@ from punchd.link.flow import EARLY, Limits
 from punchd.link.input import SMALL as TOGETHER
 from punchd.link.output import QUEUED
 from punchd.link.pulling import PullAdapter
-from punchd.link.pump import FEW, SMALL, WAITING
+from punchd.link.pump import FEW, SMALL, TURN, WAITING
 from punchd.link.stream import CLOSING, OPENING
 from punchd.values.peers import PeerAddress
-from punchd.wire.frames import HEAD_LENGTH, FrameReader, Kind
+from punchd.wire.frames import HEAD_LENGTH, MAX_DATA, FrameReader, Kind
 from tests.unit.link.pairs import Streaming, User
 from tests.unit.link.wires import BOB, End, Link, errorOf
 
@@ -730,6 +730,29 @@ def test_whileSomebodyWaitsForAnAnswerThePathGathersNothing() -> None:
         link.advance(WAITING / 10)
     # For no time twice, and not for each request.
     assert WAITING < sum(end.hurried) <= 3 * WAITING
+    link.end()
+
+
+@pytest.mark.parametrize(("isAsked", "frames"), [(False, TURN), (True, 1)])
+def test_aTurnIsShortWhileSomebodyWaitsForAnAnswer(isAsked: bool, frames: int) -> None:
+    link = Link()
+    one, _, _, _ = link.open()
+    two, _, _, _ = link.open()
+    asking, _, _, _ = link.open()
+    link.advance(1)
+    if isAsked:
+        asking.write(b"x")
+    link.flush()
+    sender = link.alice._paths.sender
+    assert sender is not None
+    sender.pauseProducing()
+    for stream in (one, two):
+        stream.write(bytes((TURN + 1) * MAX_DATA))
+    sender.resumeProducing()
+    sent = FrameReader().read(bytes(link.wires[0].ends[0].sent))
+    turns = [number for _, number, _ in sent][: frames + 1]
+    assert turns == [one.number] * frames + [two.number]
+    link.flush()
     link.end()
 
 
