@@ -24,7 +24,11 @@ TOGETHER = 8 * MAX_DATA
 #: Beside a stream as fast as two processors can make it, a request takes less than half as long.
 FEW = 2 * MAX_DATA
 
-#: Seconds after a small write for which somebody waits for an answer, or has more to say.
+#: Bytes of a write for whose answer somebody waits. A source that is as fast as it can be gives
+#: larger ones, also when little was left of what it gave before.
+REQUEST = 4096
+
+#: Seconds after such a write for which somebody waits, or has more to say.
 WAITING = 0.05
 
 #: Frames that a stream sends before the next one has its turn, while nobody waits. What goes
@@ -91,7 +95,8 @@ class Pump:
             self.run()
             return
         now = self._clock.seconds()
-        self._hurry(now)
+        if queued <= REQUEST:
+            self._hurry(now)
         if self._turn is None and now - self._wroteAt >= SOON:
             self._wroteAt = now
             self.run()
@@ -177,7 +182,7 @@ class Pump:
             stream = ready.popleft()
             if stream.hasSomething:
                 # Who is alone need not take turns.
-                left = max(1, (room - size) // MAX_DATA)
+                left = -(-(room - size) // MAX_DATA)
                 size += stream.take(pieces, min(frames, left) if ready else left)
                 if stream.hasSentEnd:
                     ended.append(stream)

@@ -20,10 +20,10 @@ from punchd.link.flow import EARLY, Limits
 from punchd.link.input import SMALL as TOGETHER
 from punchd.link.output import QUEUED
 from punchd.link.pulling import PullAdapter
-from punchd.link.pump import FEW, SMALL, TURN, WAITING
+from punchd.link.pump import FEW, REQUEST, SMALL, TURN, WAITING
 from punchd.link.stream import CLOSING, OPENING
 from punchd.values.peers import PeerAddress
-from punchd.wire.frames import HEAD_LENGTH, MAX_DATA, FrameReader, Kind
+from punchd.wire.frames import FULL_DATA, HEAD_LENGTH, MAX_DATA, FrameReader, Kind
 from tests.unit.link.pairs import Streaming, User
 from tests.unit.link.wires import BOB, End, Link, errorOf
 
@@ -733,15 +733,17 @@ def test_whileSomebodyWaitsForAnAnswerThePathGathersNothing() -> None:
     link.end()
 
 
-@pytest.mark.parametrize(("isAsked", "frames"), [(False, TURN), (True, 1)])
-def test_aTurnIsShortWhileSomebodyWaitsForAnAnswer(isAsked: bool, frames: int) -> None:
+@pytest.mark.parametrize(
+    ("asked", "frames"), [(0, TURN), (1, 1), (REQUEST, 1), (REQUEST + 1, TURN)]
+)
+def test_aTurnIsShortWhileSomebodyWaitsForAnAnswer(asked: int, frames: int) -> None:
     link = Link()
     one, _, _, _ = link.open()
     two, _, _, _ = link.open()
     asking, _, _, _ = link.open()
     link.advance(1)
-    if isAsked:
-        asking.write(b"x")
+    if asked:
+        asking.write(bytes(asked))
     link.flush()
     sender = link.alice._paths.sender
     assert sender is not None
@@ -749,9 +751,10 @@ def test_aTurnIsShortWhileSomebodyWaitsForAnAnswer(isAsked: bool, frames: int) -
     for stream in (one, two):
         stream.write(bytes((TURN + 1) * MAX_DATA))
     sender.resumeProducing()
+    # What comes of one stream at once is read together.
     sent = FrameReader().read(bytes(link.wires[0].ends[0].sent))
-    turns = [number for _, number, _ in sent][: frames + 1]
-    assert turns == [one.number] * frames + [two.number]
+    turns = [(number, len(data)) for _, number, data in sent][:2]
+    assert turns == [(one.number, frames * FULL_DATA), (two.number, frames * FULL_DATA)]
     link.flush()
     link.end()
 
