@@ -37,7 +37,7 @@ class Carrier(Typing):
     def send(self, frame: bytes, withAck: bool = False) -> None:
         """Send a frame that is no C{DATA}, perhaps with an C{ACK} behind it."""
 
-    def ready(self, stream: Any, queued: int) -> None:
+    def ready(self, stream: Any) -> None:
         """That stream has something to send."""
 
     def ended(self, stream: Any) -> None:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from punchd.link.paths import Paths
 from punchd.link.sequence import Outbound
 from punchd.link.stream import Stream
+from punchd.link.turns import Turns
 from punchd.wire.frames import MAX_DATA
 
 #: Bytes of streams that are encrypted and written at once, and in one turn of the reactor. Each
@@ -51,7 +52,7 @@ SLACK = 1024 * 1024
 class Pump:
     """
     Made with its session. Takes frames that are no C{DATA} first, then some full ones of each
-    stream in turn, as long as the path takes them and not too much is unacknowledged.
+    stream in its turn, as long as the path takes them and not too much is unacknowledged.
 
     @ivar whenBegun: called before anything is sent.
     @ivar whenDone: called when nothing more can be sent for now.
@@ -66,7 +67,7 @@ class Pump:
     _moved: Callable[[], None]
     _overdue: Callable[[str], None]
     _control: list[bytes] = field(factory=list, init=False)
-    _ready: deque[Stream] = field(factory=deque, init=False)
+    _ready: Turns = field(factory=Turns, init=False)
     _ends: deque[tuple[int, Stream]] = field(factory=deque, init=False)
     _turn: IDelayedCall | None = field(default=None, init=False)
     _wroteAt: float = field(default=float("-inf"), init=False)
@@ -82,15 +83,15 @@ class Pump:
             self._control.append(frame)
             self.runSoon()
 
-    def ready(self, stream: Stream, queued: int) -> None:
+    def ready(self, stream: Stream) -> None:
         """
-        C{stream} has C{queued} bytes, or its end, to send. A small write goes out at once, those
-        that follow soon go together at the end of a turn of the reactor.
+        C{stream} has bytes, or its end, to send. A small write goes out at once, those that follow
+        soon go together at the end of a turn of the reactor.
         """
-        stream.isReady = True
-        self._ready.append(stream)
+        self._add(stream)
         if self._isRunning:
             return
+        queued = stream.queued
         if queued > SMALL:
             self.run()
             return
@@ -102,6 +103,10 @@ class Pump:
             self.run()
         else:
             self.runSoon()
+
+    def _add(self, stream: Stream) -> None:
+        stream.isReady = True
+        self._ready.add(stream, min(stream.queued, TURN * MAX_DATA))
 
     def _hurry(self, now: float) -> None:
         # Not for each one.
@@ -179,16 +184,19 @@ class Pump:
         ended: list[Stream] = []
         # What opens a stream, for one, must not come behind its data.
         while ready and size < room and not self._control:
-            stream = ready.popleft()
+            stream = ready.begin()
+            taken = 0
             if stream.hasSomething:
                 # Who is alone need not take turns.
                 left = -(-(room - size) // MAX_DATA)
-                size += stream.take(pieces, min(frames, left) if ready else left)
+                taken = stream.take(pieces, min(frames, left) if ready else left)
+                size += taken
                 if stream.hasSentEnd:
                     ended.append(stream)
-            stream.isReady = stream.hasSomething
-            if stream.isReady:
-                ready.append(stream)
+            ready.end(stream, taken)
+            stream.isReady = False
+            if stream.hasSomething:
+                self._add(stream)
         if size:
             self._append(pieces, size)
             self._moved()

@@ -238,8 +238,8 @@ class Session:
         self._receipts.isDue = self._receipts.isDue or withAck
         self._pump.send(frame)
 
-    def ready(self, stream: Stream, queued: int) -> None:
-        self._pump.ready(stream, queued)
+    def ready(self, stream: Stream) -> None:
+        self._pump.ready(stream)
 
     def ended(self, stream: Stream) -> None:
         self._table.remove(stream)

@@ -58,6 +58,7 @@ class Stream:
     @ivar service: what was asked for.
     @ivar isOpener: whether this end asked.
     @ivar isReady: whether the session has it among those with something to send.
+    @ivar sentInRounds: bytes that it has sent, as L{punchd.link.turns} reckons.
     @ivar why: what has ended it, for people; empty until then.
     @ivar hasFinished: whether it has ended in order.
     """
@@ -71,6 +72,7 @@ class Stream:
         self.isOpener = isOpener
         self.isOver = False
         self.isReady = False
+        self.sentInRounds = 0
         self._answer = Answer()
         self._carrier = carrier
         # What it is called now; it may have another name when the next stream is made.
@@ -260,7 +262,14 @@ class Stream:
 
     def _wake(self) -> None:
         if not self.isReady and self.hasSomething:
-            self._carrier.ready(self, self._output.queued)
+            self._carrier.ready(self)
+
+    @property
+    def queued(self) -> int:
+        """
+        Session: bytes that wait to be sent.
+        """
+        return self._output.queued
 
     @property
     def hasSomething(self) -> bool:

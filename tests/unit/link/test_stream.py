@@ -759,16 +759,18 @@ def test_aTurnIsShortWhileSomebodyWaitsForAnAnswer(asked: int, frames: int) -> N
     link.end()
 
 
-def test_streamsTakeTurns() -> None:
+@pytest.mark.parametrize("others", [1, 40])
+def test_whoHasARequestDoesNotWaitForAllOthers(others: int) -> None:
     link = Link()
-    bulk, _, _, _ = link.open()
+    bulk = [link.open()[0] for _ in range(others)]
     small, _, _, _ = link.open()
     link.advance(1)
     link.wires[0].ends[0].sent.clear()
     sender = link.alice._paths.sender
     assert sender is not None
     sender.pauseProducing()
-    bulk.write(bytes(10_000_000))
+    for stream in bulk:
+        stream.write(bytes(10_000_000))
     small.write(b"x")
     sender.resumeProducing()
     sent = list(FrameReader().read(bytes(link.wires[0].ends[0].sent)))
