@@ -4,9 +4,9 @@ What several streams between two peers cost each other, and how soon one answers
 Run it as root: C{python -m tests.benchmarks.streams [ROUNDS]}. Two public sites; every stream is a
 connection through C{--forward}, beside C{ssh -L} and without a tunnel. Without delay: how long a
 request of 64 bytes takes while nothing else happens, while another stream carries 20 MB/s, and
-while it is as busy as it can be; and 100 streams together against one. With 25 ms one way: how long
-until one more stream has brought back its first byte, in units of R, the time of a TCP connect
-between the two sites.
+while one or 20 are as busy as they can be; and 100 streams together against one. With 25 ms one
+way: how long until one more stream has brought back its first byte, in units of R, the time of a
+TCP connect between the two sites.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _ECHO_PORT, _SOURCE_PORT = 7006, 7007
 _DELAY = 0.025
 _SECONDS = 3.0
 _MEGABYTES = 1000
+_SEVERAL = 20
 _MANY = 100
 _PACE = 20_000_000
 _ALONE = "alone"
@@ -37,6 +38,7 @@ _BESIDE: dict[str, Sequence[str]] = {
     _ALONE: (),
     f"beside {_PACE // 10**6} MB/s": (PACED_SINK, str(_PACE)),
     "beside as much as can be": (SINKS, "1", str(10**12)),
+    f"beside {_SEVERAL} such": (SINKS, str(_SEVERAL), str(10**12)),
 }
 
 
