@@ -91,8 +91,15 @@ class Input:
             # As the reactor does; but this is to end one stream, not the path of all.
             _log.failure("{protocol} failed with what came", protocol=protocol)
             self._failed()
+        self.consumed(len(data))
+
+    def consumed(self, length: int) -> None:
+        """
+        Bytes were read, or are for nobody. More is granted then, too: who sends them may read only
+        when all are gone.
+        """
         carrier, window = self._carrier, self.window
-        if window.consume(len(data)) and not self.hasEnded:
+        if window.consume(length) and not self.hasEnded:
             credit = window.grant(carrier.clock.seconds(), carrier.leastRoundTrip)
             carrier.send(packPosition(Kind.CREDIT, credit, self._number), withAck=True)
 
@@ -102,9 +109,10 @@ class Input:
 
         @return: whether there was something to be read.
         """
-        had = bool(self._unread)
+        length = sum(map(len, self._unread))
         self._unread.clear()
-        return had
+        self.consumed(length)
+        return length > 0
 
     def stop(self) -> None:
         """

@@ -194,6 +194,7 @@ class Stream:
             self._break(_NOBODY)
         else:
             self._nobodyListens = True
+            input_.consumed(len(data))
 
     @property
     def bytesIn(self) -> int:

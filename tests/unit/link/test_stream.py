@@ -321,6 +321,25 @@ def test_whoTalksToAClosedStreamLearnsThatNobodyListensAfterWhatWasWritten() -> 
     link.end()
 
 
+@pytest.mark.parametrize("isRead", [True, False], ids=["read", "unread"])
+def test_whenBothCloseWithMoreThanMayBeSentNeitherWaitsForEver(isRead: bool) -> None:
+    link = Link()
+    mine, theirs, myUser, theirUser = link.open()
+    for stream in (mine, theirs):
+        if not isRead:
+            stream.pauseProducing()
+        stream.write(b"x" * 1_000_000)
+    if not isRead:
+        link.flush()
+    for stream in (mine, theirs):
+        stream.loseConnection()
+    link.flush()
+    for user in (myUser, theirUser):
+        assert user.lost is not None
+        assert user.lost.check(ConnectionLost)
+    link.end()
+
+
 def test_whoHasMissedSomethingIsNotToldThatItWasAll() -> None:
     link = Link()
     mine, theirs, myUser, _ = link.open()
