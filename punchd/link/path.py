@@ -167,6 +167,14 @@ class Path(Protocol):
         if self._leaving is None and not self.isLost:
             self.transport.writeSequence(pieces)
 
+    @property
+    def portion(self) -> int:
+        """
+        Bytes that may be sent at once: what comes next waits for them.
+        """
+        portion: int = self.transport.portion
+        return portion
+
     def hurry(self, seconds: float) -> None:
         """
         Hand on at once what comes in the next C{seconds}, however much comes beside it.

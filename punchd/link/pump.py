@@ -16,9 +16,9 @@ from punchd.link.stream import Stream
 from punchd.link.turns import Turns
 from punchd.wire.frames import MAX_DATA
 
-#: Bytes of streams that are encrypted and written at once, and in one turn of the reactor. Each
-#: turn costs as much as some 50 KiB of its bytes; but whoever has little to send waits for the one
-#: before.
+#: Bytes of streams that are encrypted and written at once, and in one turn of the reactor, unless
+#: the path is too slow for so many. Each turn costs as much as some 50 KiB of its bytes; but
+#: whoever has little to send waits for the one before.
 TOGETHER = 8 * MAX_DATA
 
 #: The same, while somebody waits for an answer: what was asked comes between two such writes.
@@ -135,6 +135,9 @@ class Pump:
         self._whenBegun()
         isHurried = self._clock.seconds() < self._hurriesUntil
         most, frames = (FEW, 1) if isHurried else (TOGETHER, TURN)
+        path = self._paths.path
+        if path is not None:
+            most = min(most, path.portion)
         left = most
         try:
             while True:

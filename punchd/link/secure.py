@@ -35,7 +35,8 @@ from punchd.identity.tls import ConnectionCreator
 from punchd.link.records import PORTION, addressOf, borrow, giveBack, makeRecords
 from punchd.net.gathering import Gathering
 from punchd.net.reading import MOST, readLargely
-from punchd.net.unsent import boundUnsent
+from punchd.net.unsent import MOST as MOST_UNSENT
+from punchd.net.unsent import Unsent, boundUnsent
 from punchd.net.writing import dropUnsent, writeAtOnce, writeLargely
 
 
@@ -77,6 +78,7 @@ class SecureConnection(Protocol):
         # What was written before the handshake was done.
         self._early: list[bytes] = []
         self._producer: tuple[Any, bool] | None = None
+        self._unsent: Any = None
         self._gathering: Gathering | None = None
         # Nothing can be read or written any more; whether the other end has said so; what broke.
         self._isOver = False
@@ -301,8 +303,16 @@ class SecureConnection(Protocol):
 
     def _register(self, producer: Any, isStreaming: bool) -> None:
         if isStreaming:
-            producer = boundUnsent(self.transport, producer, self._clock)
+            producer = self._unsent = boundUnsent(self.transport, producer, self._clock)
         self.transport.registerProducer(producer, isStreaming)
+
+    @property
+    def portion(self) -> int:
+        """
+        Bytes that may be written at once. If there were more, what is written next would wait for
+        them long.
+        """
+        return self._unsent.limit if isinstance(self._unsent, Unsent) else MOST_UNSENT
 
     def unregisterProducer(self) -> None:
         """
@@ -310,7 +320,7 @@ class SecureConnection(Protocol):
         """
         if self._producer is None:
             return
-        self._producer = None
+        self._producer = self._unsent = None
         if self._isReady:
             self.transport.unregisterProducer()
         if self.disconnecting and self._isReady and not self._isOver:
@@ -370,7 +380,7 @@ class SecureConnection(Protocol):
             self._records.end()
         dropUnsent(self.transport)
         # Each holds the other.
-        self._tls = self._records = None
+        self._tls = self._records = self._unsent = None
         if not self._isReady and self._producer is not None:
             self._producer[0].stopProducing()
         self._producer = None

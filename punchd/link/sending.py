@@ -28,6 +28,7 @@ class ISessionPath(Typing):
     @ivar ends: between which addresses it is, if that is known.
     @ivar isLost: whether it is gone.
     @ivar reader: what has come over it.
+    @ivar portion: bytes that may be sent at once: what comes next waits for them.
     """
 
     isDirect: bool
@@ -35,6 +36,9 @@ class ISessionPath(Typing):
     isLost: bool
     peerID: PeerID
     reader: FrameReader
+
+    @property
+    def portion(self) -> int: ...
 
     def attach(self, user: Any) -> None:
         """Give what comes to C{user}; to nobody, if it is C{None}."""

@@ -36,12 +36,14 @@ class Unsent:
 
     The system tells that it takes more when half of what it may hold has gone (tcp(7),
     C{TCP_NOTSENT_LOWAT}). So the time from one to the other says how fast the connection is.
+
+    @ivar limit: bytes that may wait.
     """
 
     _clock: IReactorTime
     _handle: socket.socket
     _producer: IPushProducer
-    _limit: int = field(default=0, init=False)
+    limit: int = field(default=0, init=False)
     _pausedAt: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -54,18 +56,20 @@ class Unsent:
     def resumeProducing(self) -> None:
         took = self._clock.seconds() - self._pausedAt
         if took < QUICK:
-            self._set(min(2 * self._limit, MOST))
+            self._set(min(2 * self.limit, MOST))
         elif took > SLOW:
-            self._set(max(self._limit // 2, LEAST))
+            self._set(max(self.limit // 2, LEAST))
         self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
         self._producer.stopProducing()
 
     def _set(self, limit: int) -> None:
-        if limit == self._limit or _OPTION is None:
+        if limit == self.limit:
             return
-        self._limit = limit
+        self.limit = limit
+        if _OPTION is None:
+            return
         # It fails when the connection is gone, which its transport is about to see.
         with suppress(OSError):
             self._handle.setsockopt(socket.IPPROTO_TCP, _OPTION, limit)

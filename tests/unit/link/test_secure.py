@@ -4,6 +4,7 @@ Tests for L{punchd.link.secure}: real TLS, on connections in memory and on loopb
 
 import ctypes
 import gc
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,8 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactor
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -33,6 +36,7 @@ from punchd.link import records
 from punchd.link.portable import PortableRecords, hasInside
 from punchd.link.records import MOST_CIPHERTEXT, MOST_PLAINTEXT, PORTION, RESTING
 from punchd.link.secure import SecureConnection
+from punchd.net import unsent
 from punchd.wire.versions import LINK_ALPN
 from tests.unit.link.pairs import ALICE, BOB, CONTEXTS
 from tests.unit.net.memory import MemoryTransport, Pair, lost
@@ -525,6 +529,33 @@ def test_aProducerIsToldByTheTransport() -> None:
     ends.client.unregisterProducer()
     ends.client.unregisterProducer()
     assert ends.wire.one.producer is None
+
+
+def test_aSlowConnectionTakesLessAtOnce() -> None:
+    clock, producer = Clock(), Producer()
+    sides = [makeSide(clock, isClient, User(), Verdict(anybody)) for isClient in (True, False)]
+    handles = socket.socketpair()
+    reactor: Any = MemoryReactor()
+    for side, handle in zip(sides, handles, strict=True):
+        handle.setblocking(False)
+        transport = Connection(handle, side, reactor)
+        transport.connected = True
+        side.makeConnection(transport)
+    for side in sides * 3:
+        side.transport.doRead()
+    client = sides[0]
+    assert client.portion == unsent.MOST
+    client.registerProducer(producer, True)
+    assert client.portion == unsent.FIRST
+    for _ in range(9):
+        client.transport.producer.pauseProducing()
+        clock.advance(2 * unsent.SLOW)
+        client.transport.producer.resumeProducing()
+    assert client.portion == unsent.LEAST
+    client.unregisterProducer()
+    assert client.portion == unsent.MOST
+    for side in sides:
+        side.transport.connectionLost(lost())
 
 
 def test_aProducerWaitsForTheHandshake() -> None:

@@ -738,6 +738,26 @@ def test_whileSomebodyWaitsForAnAnswerLessIsWrittenAtOnce() -> None:
     link.end()
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_aSlowPathGetsLessAtOnce(frames: int) -> None:
+    link = Link()
+    one, _, _, _ = link.open()
+    two, _, _, _ = link.open()
+    link.advance(1)
+    end = link.wires[0].ends[0]
+    end.portion = frames * MAX_DATA
+    sender = link.alice._paths.sender
+    assert sender is not None
+    sender.pauseProducing()
+    for stream in (one, two):
+        stream.write(bytes(TURN * MAX_DATA))
+    end.sent.clear()
+    sender.resumeProducing()
+    assert len(end.sent) == end.portion
+    link.flush()
+    link.end()
+
+
 def test_whileSomebodyWaitsForAnAnswerThePathGathersNothing() -> None:
     link = Link()
     asking, _, _, _ = link.open()

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from punchd.errors import PunchdError
 from punchd.link.flow import Limits
 from punchd.link.path import Path
+from punchd.link.pump import TOGETHER
 from punchd.link.session import Session
 from punchd.link.stream import Stream
 from punchd.values.peers import PeerID
@@ -36,6 +37,7 @@ class End:
     @ivar sent: what is on its way to the other end.
     @ivar total: bytes that were written in all, C{writes}: in how many pieces.
     @ivar hurried: for how many seconds what comes was to be handed on at once, each time.
+    @ivar portion: bytes that may be written at once.
     """
 
     negotiatedProtocol = LINK_ALPN
@@ -50,6 +52,7 @@ class End:
         self.isLost = False
         self.writes = 0
         self.hurried: list[float] = []
+        self.portion = TOGETHER
         self.producer: Any = None
         self.isPaused = False
 
