@@ -5,14 +5,18 @@ What is written to one stream, until the link takes it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from punchd.link.flow import EARLY, Credit
 from punchd.link.pulling import PullAdapter
 from punchd.wire.frames import FULL_DATA, HEAD_LENGTH, Kind, packFrame, packHead
+
+_log = Logger()
 
 #: Bytes that are queued before the producer is paused.
 QUEUED = 65536
@@ -34,6 +38,7 @@ class Output:
 
     _clock: IReactorTime
     _number: int
+    _failed: Callable[[], None]
     credit: Credit = field(factory=lambda: Credit(EARLY), init=False)
     written: int = field(default=0, init=False)
     queued: int = field(default=0, init=False)
@@ -95,8 +100,17 @@ class Output:
             self.hasEnded = True
         elif self._isPaused:
             self._isPaused = False
-            self._producer.resumeProducing()
+            self._resume()
         return taken
+
+    def _resume(self) -> None:
+        producer = self._producer
+        try:
+            producer.resumeProducing()
+        except Exception:
+            # This is to end one stream; others have something in the same write.
+            _log.failure("{producer} failed to go on", producer=producer)
+            self._failed()
 
     def _cut(self, pieces: list[bytes | memoryview], length: int) -> None:
         queue = self._queue

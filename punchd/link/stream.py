@@ -85,7 +85,7 @@ class Stream:
         self._patience = Patience(carrier, self._break)
         self._gone: Occasion[None] = Occasion()
         self._input = Input(carrier, number, self.abortConnection)
-        self._output = Output(carrier.clock, number)
+        self._output = Output(carrier.clock, number, self.abortConnection)
         # How it ends: what was told to the protocol, what the other end knows, what is wanted.
         self._inputEnded = False
         self._finArrived = False

@@ -467,6 +467,34 @@ class Producer:
         self.told.append("stop")
 
 
+def test_aProducerThatFailsEndsItsStreamOnly(
+    flushLoggedErrors: Callable[..., list[Failure]],
+) -> None:
+    link = Link()
+    mine, _, myUser, _ = link.open()
+    other, _, _, otherUser = link.open()
+    producer = Producer()
+
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    producer.resumeProducing = fail  # type: ignore[method-assign]
+    mine.registerProducer(producer, True)
+    sender = link.alice._paths.sender
+    assert sender is not None
+    sender.pauseProducing()
+    other.write(b"y")
+    mine.write(b"x" * (QUEUED + 1))
+    sender.resumeProducing()
+    link.flush()
+    assert len(flushLoggedErrors(ValueError)) == 1
+    assert producer.told == ["pause", "stop"]
+    assert myUser.lost is not None
+    assert otherUser.lost is None
+    assert otherUser.received == b"y"
+    link.end()
+
+
 def test_aProducerIsPausedForCreditAndResumedWithIt() -> None:
     link = Link()
     mine, theirs, _, _ = link.open()
