@@ -6,7 +6,7 @@ connection through C{--forward}, beside C{ssh -L} and without a tunnel. Without 
 request of 64 bytes takes while nothing else happens, while another stream carries 20 MB/s, and
 while one or 20 are as busy as they can be; and 100 streams together against one. With 25 ms one
 way: how long until one more stream has brought back its first byte, in units of R, the time of a
-TCP connect between the two sites.
+TCP connect between the two sites. And on a slow line: how long a request takes beside transfers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -28,6 +29,10 @@ from tests.benchmarks.programs import ECHO, PACED_SINK, REQUESTS, SINKS, SOURCES
 
 _ECHO_PORT, _SOURCE_PORT = 7006, 7007
 _DELAY = 0.025
+# A slow line, as many homes have it towards the network: and what may wait in its router.
+_LINE = "16mbit"
+_LINE_DELAY = 0.01
+_LINE_QUEUE = "60ms"
 _SECONDS = 3.0
 _MEGABYTES = 1000
 _SEVERAL = 20
@@ -88,12 +93,27 @@ def main() -> None:
         for name, pairs in times.items():
             echoed = statistics.median(echoed for _, echoed in pairs)
             print(f"{name:27} {echoed / roundTrip:6.2f} R")
+    with _ways(_LINE_DELAY, _LINE) as (alice, ways):
+        for way in ways[:2]:
+            for count in (0, 1, 6):
+                sink = (SINKS, str(count), str(10**12)) if count else ()
+                with _running(alice, way, sink):
+                    # Until the line is full.
+                    time.sleep(_SECONDS)
+                    taken = list(chain.from_iterable(_requests(alice, way) for _ in range(rounds)))
+                print(
+                    f"{f'{way.name}, over {_LINE}/s beside {count}':44} {_micros(taken, 50)} "
+                    f"{_micros(taken, 99)}"
+                )
 
 
 @contextmanager
-def _ways(delay: float) -> Iterator[tuple[Host, list[_Way]]]:
+def _ways(delay: float, line: str = "") -> Iterator[tuple[Host, list[_Way]]]:
     with NatLab(delay=delay) as lab:
         server, alice, bob = (lab.addPublic(name) for name in ("server", "alice", "bob"))
+        if line:
+            queue = f"tbf rate {line} burst 32kb latency {_LINE_QUEUE}"
+            bob.run(["tc", "qdisc", "add", "dev", "eth0", "root", *queue.split()])
         with Deployment(server) as deployment:
             ports = {"echo": _ECHO_PORT, "source": _SOURCE_PORT}
             exposures = {name: f"tcp:127.0.0.1:{port}" for name, port in ports.items()}
