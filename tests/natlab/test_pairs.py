@@ -138,6 +138,9 @@ def test_direct(world: World, caller: str, callee: str) -> None:
     """
     one, other = world.pair(caller, callee)
     facts = one.ping(other)
+    if facts["path"] is None and "icmp" in (caller, callee):
+        # On a busy machine, some SYNs come between two tries, which spoils the ports for good.
+        facts = one.ping(other)
     assert (facts["path"], facts["reason"]) == ("direct", None)
     assert facts["strategy"] in expected(caller, callee)
 

@@ -155,7 +155,7 @@ def test_theWinnersConnectionIsLeftOpen() -> None:
 # Failing and trying again.
 
 
-RETRIES = 30
+RETRIES = 36
 
 
 def test_aDialThatFailsIsTriedAgainAtOnceForAWhile() -> None:
