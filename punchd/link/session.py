@@ -94,7 +94,7 @@ class Session:
         self._owner = owner
         self._table = Table(isInitiator, limits.streams)
         self._keeping = Keeping(clock, self._pathIsDead)
-        outbound = Outbound()
+        self._outbound = outbound = Outbound()
         self._paths = Paths(
             clock=clock,
             linkID=linkID,
@@ -184,6 +184,13 @@ class Session:
         What was written to them.
         """
         return self._table.bytesOut
+
+    @property
+    def arrived(self) -> int:
+        """
+        Bytes of what both ends have sent that are known to have arrived, with all that frames cost.
+        """
+        return self._paths.received + self._outbound.acknowledged
 
     @property
     def isOver(self) -> bool:

@@ -115,7 +115,8 @@ class Link:
         """
         Fires when the link has a path; it is dialled if it has none.
 
-        @raise PunchdError: when none is found. A link that had one before goes on looking.
+        @raise PunchdError: when none is found. A link that had one before goes on looking; one that
+            had it a moment ago does so before it fails.
         """
         if self.session.isOver:
             return fail(self._gone())
@@ -277,12 +278,19 @@ class Link:
         """
         if self._isLooking:
             return
-        if problem is not None and not self.session.isConnected:
+        if problem is not None and not self.session.isConnected and not self._isPassing(problem):
             self._waiting.tell(problem)
             if not self.wasThere:
                 self.session.abort(problem.getErrorMessage())
         self._settling.tell()
         self._goOn()
+
+    def _isPassing(self, problem: Failure) -> bool:
+        """
+        Whether the next attempt may well do better, so that who waits had better not hear of it.
+        """
+        hasNoAnswer = problem.check(Unreachable, NoPath, TimeoutError) is not None
+        return hasNoAnswer and self._pace.isPassing(self._clock.seconds())
 
     def _goOn(self) -> None:
         """
@@ -362,7 +370,8 @@ class Link:
         """
         path = session.path
         isDirect = path is not None and path.isDirect
-        if self._pace.changed(path is not None, isDirect, self._clock.seconds()):
+        now, arrived = self._clock.seconds(), session.arrived
+        if self._pace.changed(path is not None, isDirect, now, arrived):
             self.facts.fellBack()
         if path is None:
             self.facts.noPath()

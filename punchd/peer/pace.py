@@ -14,6 +14,10 @@ from punchd.errors import Limited
 #: Seconds that the end which did not make the link leaves to the other before it dials.
 YIELDING = 3.0
 
+#: Seconds after the loss of a path in which attempts may come to nothing for the same reason: who
+#: waits for the link is not told of them.
+PASSING = 5.0
+
 #: Between attempts to get a lost link onto any path: the first wait, the longest, the growth.
 LOST_WAITS = (0.5, 4.0, 1.5)
 
@@ -32,8 +36,10 @@ DIRECT_WAITS = (10.0, 300.0, 2.0)
 PROVEN_AFTER = 10.0
 MOST_FLAPS = 2
 
-#: One that is lost before it is so old was none: attempts go on to be counted.
+#: One that is lost before it is so old was none, unless it has carried so many bytes of the link's,
+#: which is more than another one costs: attempts go on to be counted.
 BROKEN_BEFORE = 1.0
+WORTH = 0x4000
 
 
 @define(eq=False)
@@ -50,6 +56,8 @@ class Pace:
     _directAttempts: int = field(default=0, init=False)
     _flaps: int = field(default=0, init=False)
     _since: float | None = field(default=None, init=False)
+    _arrivedBefore: int = field(default=0, init=False)
+    _lostAt: float | None = field(default=None, init=False)
     _wasDirect: bool = field(default=False, init=False)
     # Punches since there was a direct path; what the relay says since there was any.
     _inVain: int = field(default=0, init=False)
@@ -98,6 +106,14 @@ class Pace:
         isInVain = self._inVain >= MOST_IN_VAIN
         return isInVain and self._limit is not None and self._limit.seconds > seconds
 
+    def isPassing(self, now: float) -> bool:
+        """
+        Whether an attempt for a lost link that has come to nothing says little of the next one: the
+        link had a path a moment ago, and no limit keeps it from another one.
+        """
+        isRecent = self._lostAt is not None and now - self._lostAt < PASSING
+        return isRecent and self._limit is None
+
     def forgive(self) -> None:
         """
         Punch, whatever became of it.
@@ -109,26 +125,31 @@ class Pace:
         Begin as if there had been none.
         """
         self._flaps = self._directAttempts = 0
+        self._lostAt = None
 
-    def changed(self, isConnected: bool, isDirect: bool, now: float) -> bool:
+    def changed(self, isConnected: bool, isDirect: bool, now: float, arrived: int) -> bool:
         """
         The link has a path, another one, or none any more.
 
+        @param arrived: bytes that have come over the link's paths, in either direction.
         @return: whether it has fallen back from a direct path to a relayed one.
         """
         hasFallen = isConnected and self._wasDirect and not isDirect
         if self._since is not None and (hasFallen or not isConnected):
             age = now - self._since
-            if age >= BROKEN_BEFORE:
+            if age >= BROKEN_BEFORE or arrived - self._arrivedBefore >= WORTH:
                 self._lostAttempts = 0
             if age >= PROVEN_AFTER:
                 self.reset()
             elif self._wasDirect:
                 self._flaps += 1
+            if not isConnected:
+                self._lostAt = now
         if isConnected:
             self._limit, self._isLimitTold = None, False
             self._inVain = 0 if isDirect else self._inVain
         self._since = now if isConnected else None
+        self._arrivedBefore = arrived
         self._wasDirect = isDirect
         return hasFallen
 

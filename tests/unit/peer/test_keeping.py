@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from punchd.errors import Limited, NoPath, PunchdError, Unreachable
+from punchd.errors import Limited, NoPath, NotTrusted, PunchdError, Refused, Unreachable
 from punchd.link.flow import SURVIVAL, Limits
 from punchd.link.keeping import PINGS_AT_ONCE, SHARE
 from punchd.link.paths import JOINING
@@ -21,6 +21,7 @@ from punchd.peer.pace import (
     LOST_WAITS,
     MOST_FLAPS,
     MOST_IN_VAIN,
+    PASSING,
     PROVEN_AFTER,
     YIELDING,
 )
@@ -28,6 +29,8 @@ from punchd.peer.pulse import PATIENT_TRIPS
 from tests.unit.link.pairs import User
 from tests.unit.link.wires import FULL
 from tests.unit.peer.kept import End, Peers, twoPeers
+
+Flush = Callable[..., list[Any]]
 
 
 @pytest.fixture
@@ -80,9 +83,7 @@ def test_aLinkThatNeverHadAPathIsOverWhenThereIsNone(peers: Peers) -> None:
     assert peers.alice.link is not link
 
 
-def test_aBugInDiallingIsToldAndLogged(
-    peers: Peers, flushLoggedErrors: Callable[..., list[Any]]
-) -> None:
+def test_aBugInDiallingIsToldAndLogged(peers: Peers, flushLoggedErrors: Flush) -> None:
     peers.alice.reach()
     link = peers.alice.link
     peers.fail(ZeroDivisionError("a bug"))
@@ -362,8 +363,37 @@ def test_waitsBetweenAttemptsGrow(peers: Peers) -> None:
     assert max(gaps) <= LOST_WAITS[1] + 0.6
 
 
+def test_whoWaitsForALinkThatHasJustBeenLostIsNotToldOfAFailure(peers: Peers) -> None:
+    peers.linked().lose()
+    peers.alice.reach()
+    peers.fail(NoPath("bob", ()))
+    assert peers.alice.results == ["reached"]
+    peers.advance(LOST_WAITS[0] * LOST_WAITS[2] ** 2 + 0.5)
+    peers.connect()
+    peers.flush()
+    assert peers.alice.results == ["reached"] * 2
+
+
+def test_whoGivesThePathUpForAnotherOneIsToldOfTheFirstFailure(peers: Peers) -> None:
+    peers.linked().alice.link.renew()
+    peers.alice.reach()
+    problem = NoPath("bob", ())
+    peers.fail(problem)
+    assert peers.alice.results == ["reached", problem]
+
+
+@pytest.mark.parametrize("error", [NotTrusted("no"), Refused("no"), ZeroDivisionError("a bug")])
+def test_butOfAnAnswer(peers: Peers, error: Exception, flushLoggedErrors: Flush) -> None:
+    peers.linked().lose()
+    peers.alice.reach()
+    peers.fail(error)
+    assert peers.alice.results == ["reached", error]
+    flushLoggedErrors(ZeroDivisionError)
+
+
 def test_whoWaitsForALostLinkIsToldOfEachFailure(peers: Peers) -> None:
     peers.linked().lose()
+    peers.clock.advance(PASSING)
     peers.alice.reach()
     peers.fail(Unreachable("not connected to any server"))
     assert str(peers.alice.results[-1]) == "not connected to any server"

@@ -15,6 +15,7 @@ from punchd.peer.pace import (
     MOST_FLAPS,
     MOST_IN_VAIN,
     PROVEN_AFTER,
+    WORTH,
     YIELDING,
     Pace,
 )
@@ -25,12 +26,12 @@ def pace() -> Pace:
     return Pace(Random(1), True)
 
 
-def live(pace: Pace, seconds: float, isDirect: bool = True) -> None:
+def live(pace: Pace, seconds: float, isDirect: bool = True, carrying: int = 0) -> None:
     """
     Let a path come, and go.
     """
-    pace.changed(True, isDirect, 100.0)
-    pace.changed(False, False, 100.0 + seconds)
+    pace.changed(True, isDirect, 100.0, 100)
+    pace.changed(False, False, 100.0 + seconds, 100 + carrying)
 
 
 def test_whoHasMadeTheLinkDialsAtOnce(pace: Pace) -> None:
@@ -69,6 +70,14 @@ def test_aPathThatWasAnyGoodEndsTheWaiting(pace: Pace) -> None:
     assert pace.wait(False, False) == 0
 
 
+def test_soDoesOneThatHasCarriedSomething(pace: Pace) -> None:
+    pace.attempt(isLost=True)
+    live(pace, BROKEN_BEFORE - 0.1, carrying=WORTH - 1)
+    assert pace.wait(False, False) != 0
+    live(pace, BROKEN_BEFORE - 0.1, carrying=WORTH)
+    assert pace.wait(False, False) == 0
+
+
 def test_directPathsThatDoNotLastAreFlapping(pace: Pace) -> None:
     told = []
     for _ in range(MOST_FLAPS):
@@ -88,17 +97,17 @@ def test_relayedPathsThatDoNotLastAreNot(pace: Pace) -> None:
 
 def test_fallingBackToTheRelayCountsAsLosingTheDirectPath(pace: Pace) -> None:
     for _ in range(MOST_FLAPS):
-        assert not pace.changed(True, False, 1.0)
-        assert not pace.changed(True, True, 2.0)
-        assert pace.changed(True, False, 3.0)
+        assert not pace.changed(True, False, 1.0, 0)
+        assert not pace.changed(True, True, 2.0, 0)
+        assert pace.changed(True, False, 3.0, 0)
     assert pace.isFlapping
 
 
 def test_movingToTheDirectPathIsNoLoss(pace: Pace) -> None:
     pace.attempt(isLost=False)
-    pace.changed(True, False, 0.0)
-    pace.changed(True, True, PROVEN_AFTER + 1)
-    pace.changed(False, False, PROVEN_AFTER + 2)
+    pace.changed(True, False, 0.0, 0)
+    pace.changed(True, True, PROVEN_AFTER + 1, 0)
+    pace.changed(False, False, PROVEN_AFTER + 2, 0)
     wait = pace.wait(True, False)
     assert wait is not None
     assert wait > DIRECT_WAITS[0] * 1.5
@@ -147,7 +156,7 @@ def test_aLimitThatIsOverNowIsNoReasonToAskAllTheTime(pace: Pace) -> None:
 def test_aLimitIsToldOnceUntilThereIsAPath(pace: Pace) -> None:
     limit = Limited("enough", 10)
     told = [pace.limited(limit), pace.limited(limit), pace.limited(None), pace.limited(limit)]
-    pace.changed(True, False, 1.0)
+    pace.changed(True, False, 1.0, 0)
     told.append(pace.limited(limit))
     assert told == [True, False, False, False, True]
 
