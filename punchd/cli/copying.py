@@ -94,7 +94,7 @@ def _lastWord(connection: socket.socket, begun: memoryview) -> str | None:
     word = int.from_bytes(said[:_HEAD], "big")
     if word == _CLOSED:
         return None
-    return _text(said[_HEAD:]) if word == _BROKEN else ""
+    return _text(said[_HEAD:]) if word == _BROKEN else _GONE
 
 
 def _rest(connection: socket.socket, begun: memoryview) -> bytes:

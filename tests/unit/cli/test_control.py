@@ -112,6 +112,8 @@ def test_theFoldersDefaultIsThePeers(monkeypatch: pytest.MonkeyPatch) -> None:
 END = bytes(4)
 CLOSED = b"\xff" * 4
 
+GONE = "the punchd-peer that runs here has ended"
+
 #: Seconds after which something does not come any more.
 PATIENCE = 20.0
 
@@ -215,7 +217,7 @@ def test_aStreamThatBreaksIsToldFromOneThatEnds() -> None:
     copy.theirs.sendall(inPieces(b"half of it"))
     assert copy.read() == b"half of it"
     copy.theirs.close()
-    assert copy.end() == "the punchd-peer that runs here has ended"
+    assert copy.end() == GONE
 
 
 @pytest.mark.parametrize("chunk", [1, 100])
@@ -273,7 +275,7 @@ def test_whoseInputNobodyConfirmsHasNotFinished(said: bytes) -> None:
     copy.theirs.sendall(END + said)
     assert copy.read(1) == b""
     copy.theirs.close()
-    assert copy.end() == ""
+    assert copy.end() == GONE
 
 
 def test_whyItBrokeIsToldToWhoIsStillSending() -> None:

@@ -421,7 +421,10 @@ def test_aStreamThatBreaksWhenOneWayHasEndedHasAReasonToo(tmp_path: Path) -> Non
     assert connected.isClosed
 
 
-def test_whatWasSentHasArrivedWhenBothWaysHaveEnded(tmp_path: Path) -> None:
+def stillSending(tmp_path: Path) -> Connected:
+    """
+    Both ways have ended, but not all that was said has arrived yet.
+    """
     connected = Connected(tmp_path)
     connected.agree()
     connected.service.transport.loseWriteConnection()
@@ -429,6 +432,11 @@ def test_whatWasSentHasArrivedWhenBothWaysHaveEnded(tmp_path: Path) -> None:
     connected.say(b"on its way")
     connected.user.transport.loseWriteConnection()
     connected.pair.flush()
+    return connected
+
+
+def test_whatWasSentHasArrivedWhenBothWaysHaveEnded(tmp_path: Path) -> None:
+    connected = stillSending(tmp_path)
     assert connected.user.received.endswith(END)
     assert connected.user.lost is None
     connected.flush()
@@ -438,13 +446,7 @@ def test_whatWasSentHasArrivedWhenBothWaysHaveEnded(tmp_path: Path) -> None:
 
 
 def test_whatWasSentIsNotSaidToHaveArrivedWhenItHasNot(tmp_path: Path) -> None:
-    connected = Connected(tmp_path)
-    connected.agree()
-    connected.service.transport.loseWriteConnection()
-    connected.flush()
-    connected.say(b"on its way")
-    connected.user.transport.loseWriteConnection()
-    connected.pair.flush()
+    connected = stillSending(tmp_path)
     connected.sides.caller.broken("the link is over")
     connected.pair.flush()
     assert connected.user.received.endswith(END + BROKEN + b"the link is over")
