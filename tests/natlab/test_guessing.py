@@ -3,8 +3,9 @@ The strategies that guess ports, with real processes behind real NATs: C{predict
 count, while others use them too; C{birthday} where nobody can tell the next port.
 
 Each pair is tried a few times, and may fail so often as happens in all but one of a thousand such
-tests if 97 of 100 tries succeed: 99 do where nothing else runs. With C{PUNCHD_GUESSING_RUNS=40} or
-C{100}, that many must reach their goal.
+tests if 99 of 100 tries succeed; when more fail, more are made, and all are judged: a machine that
+does other things, too, may have spoilt some. With C{PUNCHD_GUESSING_RUNS=40} or C{100}, that many
+must reach their goal.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from math import comb
 from typing import Any, Final
 
 import pytest
+from attrs import define, field
 
 from punchd.peer.guesses import AT_ONCE, SECONDS_FOR_ONE
 from punchd.testing.daemons import ask
@@ -34,8 +36,11 @@ RUNS: Final = int(os.environ.get("PUNCHD_GUESSING_RUNS", "5"))
 MANY: Final = 40
 """Runs whose share is judged, not their likelihood."""
 
-SEEN: Final = 0.97
-"""The chance of a try, or less than it, on a machine that does other things, too."""
+MORE: Final = 20
+"""Runs that are judged when too many of fewer have failed."""
+
+SEEN: Final = 0.99
+"""The chance of a try."""
 
 DELAY: Final = 0.025
 """Seconds one way."""
@@ -50,7 +55,7 @@ SYNS: Final = 2000
 """The most that a side may send."""
 
 
-def allowed(goal: float, runs: int = RUNS) -> int:
+def allowed(goal: float, runs: int) -> int:
     """
     How many of C{runs} may fail. Of few, the least number that is exceeded in less than one of a
     thousand such tests; of many, the share that C{goal} leaves.
@@ -95,19 +100,43 @@ def pair(one: NatKind | str, other: NatKind | str, crowded: bool) -> Iterator[li
         yield peers
 
 
-def tried(peers: list[PeerProcess]) -> list[dict[str, Any]]:
+@define
+class Trying:
     """
-    What came of each try, whose caller is now this one and now the other. There is a pause before
-    a peer would spend more on guesses than it may in the long run.
+    Tries of two peers, whose caller is now this one and now the other.
+
+    @ivar tries: what came of each.
     """
-    found, began, spent = [], time.monotonic(), 0
-    for run in range(RUNS):
-        late = (spent - SYNS * AT_ONCE / 2) * SECONDS_FOR_ONE / SYNS
-        time.sleep(max(0.0, began + late - time.monotonic()))
-        facts = peers[run % 2].ping(peers[1 - run % 2])
-        spent += dialled(facts)
-        found.append(facts)
-    return found
+
+    peers: list[PeerProcess]
+    tries: list[dict[str, Any]] = field(factory=list, init=False)
+    _began: float = field(factory=time.monotonic, init=False)
+    _spent: int = field(default=0, init=False)
+
+    def upTo(self, runs: int) -> None:
+        """
+        Go on until there are so many. There is a pause before a peer would spend more on guesses
+        than it may in the long run.
+        """
+        for run in range(len(self.tries), runs):
+            late = (self._spent - SYNS * AT_ONCE / 2) * SECONDS_FOR_ONE / SYNS
+            time.sleep(max(0.0, self._began + late - time.monotonic()))
+            facts = self.peers[run % 2].ping(self.peers[1 - run % 2])
+            self._spent += dialled(facts)
+            self.tries.append(facts)
+
+    def good(self, strategy: str) -> list[dict[str, Any]]:
+        """
+        Those that have connected in time, by that strategy.
+        """
+        return [one for one in self.tries if one["strategy"] == strategy and took(one) <= PATIENCE]
+
+    def isEnough(self, strategy: str, goal: float) -> bool:
+        """
+        Whether few enough have failed.
+        """
+        failed = len(self.tries) - len(self.good(strategy))
+        return failed <= allowed(goal, len(self.tries))
 
 
 def dialled(facts: dict[str, Any]) -> int:
@@ -126,33 +155,37 @@ def took(facts: dict[str, Any]) -> float:
     return seconds.get("connected", seconds["elected"])
 
 
-def check(tries: list[dict[str, Any]], strategy: str, goal: float) -> None:
+def check(peers: list[PeerProcess], strategy: str, goal: float) -> None:
     """
-    Enough of them have connected in time, by that strategy, and none was too dear.
+    Enough tries connect in time, by that strategy, and none is too dear.
     """
-    good = [facts for facts in tries if facts["strategy"] == strategy and took(facts) <= PATIENCE]
+    trying = Trying(peers)
+    trying.upTo(RUNS)
+    if not trying.isEnough(strategy, goal):
+        trying.upTo(MORE)
+    tries, good = trying.tries, trying.good(strategy)
     times = sorted(round(took(facts), 3) for facts in good)
-    sys.stdout.write(f"{strategy}: {len(good)} of {RUNS}, after {times} s\n")
-    assert len(tries) - len(good) <= allowed(goal), [facts["reason"] for facts in tries]
+    sys.stdout.write(f"{strategy}: {len(good)} of {len(tries)}, after {times} s\n")
+    assert trying.isEnough(strategy, goal), [facts["reason"] for facts in tries]
     assert all(dialled(facts) <= SYNS for facts in tries)
 
 
 @pytest.mark.parametrize("other", ["port-restricted", "reset"])
 def test_whoCountsMeetsAConeWhileOthersUseItsNat(other: str) -> None:
     with pair("counting", other, crowded=True) as peers:
-        check(tried(peers), "predicted", 0.95)
+        check(peers, "predicted", 0.95)
 
 
 def test_twoWhoCountMeetWhileOthersUseTheirNats() -> None:
     with pair("counting", "counting", crowded=True) as peers:
-        check(tried(peers), "predicted", 0.90)
+        check(peers, "predicted", 0.90)
 
 
 @pytest.mark.parametrize("cone", ["port-restricted", "shifted", "reset", "icmp"])
 @pytest.mark.parametrize("symmetric", [RANDOM_WIDE, KINDS["by-address"]], ids=lambda one: one.name)
 def test_whoseNatCannotBePredictedMeetsACone(symmetric: NatKind, cone: str) -> None:
     with pair(symmetric, cone, crowded=False) as peers:
-        check(tried(peers), "birthday", 0.99)
+        check(peers, "birthday", 0.99)
 
 
 def test_aRouterThatLimitsSessionsLosesNothingElse() -> None:
@@ -177,5 +210,5 @@ def test_aRouterThatLimitsSessionsLosesNothingElse() -> None:
 
 
 def test_theBoundIsSound() -> None:
-    assert [allowed(0.99, 5), allowed(0.95, 5), allowed(0.99, 20)] == [2, 2, 4]
+    assert [allowed(0.99, 5), allowed(0.95, 5), allowed(0.99, 20)] == [1, 1, 3]
     assert [allowed(0.99, 100), allowed(0.95, 40), allowed(0.9, 40)] == [1, 2, 4]
