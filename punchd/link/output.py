@@ -76,18 +76,19 @@ class Output:
             return self.credit.limit > self.credit.sent
         return self.isEnding and not self.hasEnded and self._producer is None
 
-    def take(self, pieces: list[bytes | memoryview], most: int = 1) -> int:
+    def take(self, pieces: list[bytes | memoryview], most: int = 1, full: int = FULL_DATA) -> int:
         """
         Add C{most} frames, or what there is, and perhaps the last one, to C{pieces}.
 
+        @param full: the most bytes of the stream in one frame.
         @return: their bytes.
         """
         credit = self.credit
-        left = taken = min(self.queued, credit.limit - credit.sent, most * FULL_DATA)
+        left = taken = min(self.queued, credit.limit - credit.sent, most * full)
         credit.sent += left
         self.queued -= left
         while left:
-            length = min(left, FULL_DATA)
+            length = min(left, full)
             pieces.append(packHead(Kind.DATA, length, self._number))
             self._cut(pieces, length)
             taken += HEAD_LENGTH

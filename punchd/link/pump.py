@@ -14,7 +14,7 @@ from punchd.link.paths import Paths
 from punchd.link.sequence import Outbound
 from punchd.link.stream import Stream
 from punchd.link.turns import Turns
-from punchd.wire.frames import MAX_DATA
+from punchd.wire.frames import HEAD_LENGTH, MAX_DATA
 
 #: Bytes of streams that are encrypted and written at once, and in one turn of the reactor, unless
 #: the path is too slow for so many. Each turn costs as much as some 50 KiB of its bytes; but
@@ -181,6 +181,8 @@ class Pump:
 
     def _takeSome(self, most: int, frames: int) -> int:
         ready = self._ready
+        # On a slow path, what comes between two frames need not wait for so much.
+        full = min(most, MAX_DATA)
         room = min(most, self._most - self._outbound.size)
         pieces: list[bytes | memoryview] = []
         size = 0
@@ -191,8 +193,10 @@ class Pump:
             taken = 0
             if stream.hasSomething:
                 # Who is alone need not take turns.
-                left = -(-(room - size) // MAX_DATA)
-                taken = stream.take(pieces, min(frames, left) if ready else left)
+                left = -(-(room - size) // full)
+                taken = stream.take(
+                    pieces, min(frames, left) if ready else left, full - HEAD_LENGTH
+                )
                 size += taken
                 if stream.hasSentEnd:
                     ended.append(stream)

@@ -279,13 +279,14 @@ class Stream:
         """
         return self._maySend and self._output.hasSomething
 
-    def take(self, pieces: list[bytes | memoryview], most: int) -> int:
+    def take(self, pieces: list[bytes | memoryview], most: int, full: int) -> int:
         """
         Session: add C{most} frames, or what there is, and perhaps the last one, to C{pieces}.
 
+        @param full: the most bytes of the stream in one frame.
         @return: their bytes.
         """
-        return self._output.take(pieces, most)
+        return self._output.take(pieces, most, full)
 
     @property
     def hasSentEnd(self) -> bool:

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 #: Bytes that may wait in the system unsent: at first, and the bounds of what may be.
 FIRST = 128 * 1024
-LEAST = 64 * 1024
+LEAST = 16 * 1024
 MOST = 512 * 1024
 
 #: Seconds in which half of them went: if less, there may be twice as many; if more, half as many.
