@@ -9,13 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from twisted.logger import Logger
 
 from punchd.link.carrier import Carrier
 from punchd.link.flow import Window
+from punchd.link.telling import tell
 from punchd.wire.frames import Kind, packPosition
-
-_log = Logger()
 
 #: Pieces below this length are kept together, up to that one: each object has some fifty bytes of
 #: its own, which no window counts.
@@ -85,11 +83,7 @@ class Input:
         self._isDelivering = False
 
     def _give(self, data: bytes, protocol: Any) -> None:
-        try:
-            protocol.dataReceived(data)
-        except Exception:
-            # As the reactor does; but this is to end one stream, not the path of all.
-            _log.failure("{protocol} failed with what came", protocol=protocol)
+        if not tell(protocol.dataReceived, data):
             self._failed()
         self.consumed(len(data))
 

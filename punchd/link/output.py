@@ -10,13 +10,11 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from punchd.link.flow import EARLY, Credit
 from punchd.link.pulling import PullAdapter
+from punchd.link.telling import tell
 from punchd.wire.frames import FULL_DATA, HEAD_LENGTH, Kind, packFrame, packHead
-
-_log = Logger()
 
 #: Bytes that are queued before the producer is paused.
 QUEUED = 65536
@@ -101,17 +99,10 @@ class Output:
             self.hasEnded = True
         elif self._isPaused:
             self._isPaused = False
-            self._resume()
+            if not tell(self._producer.resumeProducing):
+                # Others have something in the same write.
+                self._failed()
         return taken
-
-    def _resume(self) -> None:
-        producer = self._producer
-        try:
-            producer.resumeProducing()
-        except Exception:
-            # This is to end one stream; others have something in the same write.
-            _log.failure("{producer} failed to go on", producer=producer)
-            self._failed()
 
     def _cut(self, pieces: list[bytes | memoryview], length: int) -> None:
         queue = self._queue
@@ -156,4 +147,4 @@ class Output:
         self.hasEnded = True
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.stopProducing()
+            tell(producer.stopProducing)

@@ -28,6 +28,7 @@ from punchd.link.input import Input
 from punchd.link.occasion import Occasion
 from punchd.link.output import Output
 from punchd.link.patience import Patience
+from punchd.link.telling import tell
 from punchd.wire.frames import (
     Kind,
     packFrame,
@@ -220,10 +221,10 @@ class Stream:
         if not self._isClosing and (self._protocol is None or not self._input.isRead):
             return
         self._inputEnded = True
-        if IHalfCloseableProtocol.providedBy(self._protocol):
-            self._protocol.readConnectionLost()
-        else:
+        if not IHalfCloseableProtocol.providedBy(self._protocol):
             self.loseConnection()
+        elif not tell(self._protocol.readConnectionLost):
+            self.abortConnection()
         self._endIfDone()
 
     def pauseProducing(self) -> None:
@@ -347,8 +348,10 @@ class Stream:
         """
         if self._nobodyListens:
             self._break(_NOBODY)
-        elif not self._isClosing and IHalfCloseableProtocol.providedBy(self._protocol):
-            self._protocol.writeConnectionLost()
+            return
+        isHeard = not self._isClosing and IHalfCloseableProtocol.providedBy(self._protocol)
+        if isHeard and not tell(self._protocol.writeConnectionLost):
+            self.abortConnection()
 
     def finArrived(self) -> None:
         """
@@ -422,7 +425,7 @@ class Stream:
     def _tellLost(self, reason: Exception) -> None:
         self._protocol, protocol = None, self._protocol
         if protocol is not None:
-            protocol.connectionLost(Failure(reason))
+            tell(protocol.connectionLost, Failure(reason))
 
     def whenOver(self) -> Deferred[None]:
         """

@@ -446,6 +446,44 @@ def test_aProtocolThatFailsEndsItsStreamOnly(
     link.end()
 
 
+@pytest.mark.parametrize(
+    "method", ["readConnectionLost", "writeConnectionLost", "connectionLost", "stopProducing"]
+)
+def test_howeverAUserFailsItEndsItsStreamOnly(
+    method: str, flushLoggedErrors: Callable[..., list[Failure]]
+) -> None:
+    link = Link()
+    mine, theirs, myUser, theirUser = link.open()
+    other, _, _, otherUser = link.open()
+    over: list[None] = []
+    theirs.whenOver().addCallback(over.append)
+
+    def fail(reason: object = None) -> None:
+        raise ValueError("a bug")
+
+    if method == "stopProducing":
+        producer = Producer()
+        theirs.registerProducer(producer, True)
+        setattr(producer, method, fail)
+    else:
+        setattr(theirUser, method, fail)
+    if method == "readConnectionLost":
+        mine.loseWriteConnection()
+    elif method == "writeConnectionLost":
+        theirs.loseWriteConnection()
+    else:
+        mine.abortConnection()
+    other.write(b"y")
+    link.flush()
+    assert len(flushLoggedErrors(ValueError)) == 1
+    assert over == [None]
+    assert myUser.lost is not None
+    assert myUser.lost.check(ConnectionDone) is None
+    assert (otherUser.received, otherUser.lost) == (b"y", None)
+    assert link.alice.isConnected
+    link.end()
+
+
 # Producers.
 
 
