@@ -193,6 +193,7 @@ def test_aTransferOutlivesTheServer(world: World, kind: str) -> None:
         peer.awaitConnected()
 
 
+@pytest.mark.timed
 def test_whenTheDirectPathDiesTheRelayTakesOver(world: World) -> None:
     one, two = world.pair("port-restricted")
     one.ping(two)
