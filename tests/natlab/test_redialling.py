@@ -5,7 +5,7 @@ kernels and in the NATs must not spoil the second.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
@@ -76,26 +76,29 @@ def isGood(punches: Round) -> bool:
 
 
 @pytest.fixture(scope="module")
-def facts(deployment: Deployment) -> list[Round]:
+def facts(deployment: Deployment) -> list[list[Round]]:
     """
-    For each of the pairs, a round that went well, or the last one.
+    For each of the pairs, rounds until one has gone well, or there were enough.
     """
 
-    def punch(number: int) -> Round:
+    def punch(number: int) -> list[Round]:
         one, other = (deployment.peers[f"peer{2 * number + n}"] for n in range(2))
-        for _ in range(ROUNDS.get(PAIRS[number], 1)):
+        rounds: list[Round] = []
+        while len(rounds) < ROUNDS.get(PAIRS[number], 1) and not (rounds and isGood(rounds[-1])):
             with deafTo(other, one):
                 first = one.ping(other)
-            punches = [first, one.ping(other), other.ping(one)]
-            if isGood(punches):
-                break
-        return punches
+            rounds.append([first, one.ping(other), other.ping(one)])
+        return rounds
 
     with ThreadPoolExecutor(len(PAIRS)) as pool:
         return list(pool.map(punch, range(len(PAIRS))))
 
 
 @pytest.mark.parametrize("pair", range(len(PAIRS)), ids=["-".join(pair) for pair in PAIRS])
-def test_afterAPunchThatFailedTheNextOneConnectsAtOnce(facts: list[Round], pair: int) -> None:
-    assert isGood(facts[pair]), facts[pair]
-    assert max(each["seconds"]["elected"] for each in facts[pair][1:]) < SOON
+def test_afterAPunchThatFailedTheNextOneConnectsAtOnce(
+    facts: list[list[Round]], pair: int, record_property: Callable[[str, object], None]
+) -> None:
+    *failed, last = facts[pair]
+    record_property("failed rounds", len(failed))
+    assert isGood(last), facts[pair]
+    assert max(each["seconds"]["elected"] for each in last[1:]) < SOON
