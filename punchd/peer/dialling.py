@@ -49,15 +49,15 @@ class Wanted:
 
     @ivar peer: the name under which C{peerID} is pinned.
     @ivar found: called with each path that there is, and the meeting that has found it.
-    @ivar punching: whether to look for a direct path; otherwise the relay must do.
     @ivar relaying: whether a path through the relay will do, too.
+    @ivar notPunching: why no direct path is looked for, if so, for people: the relay must do.
     """
 
     peer: str
     peerID: PeerID
     found: Callable[[Path, Meeting], None]
-    punching: bool = True
     relaying: bool = True
+    notPunching: str = ""
 
 
 @define(eq=False)
@@ -120,7 +120,7 @@ class Dialling:
             await deferLater(clock, _GLANCE)
 
     async def _through(self, client: MasterClient, wanted: Wanted) -> Meeting:
-        asking = originFor(client, wanted.peerID, wanted.punching)
+        asking = originFor(client, wanted.peerID, not wanted.notPunching)
         for left in reversed(range(_TRIES)):
             origin = await asking
             try:
@@ -136,7 +136,7 @@ class Dialling:
     async def _from(self, client: MasterClient, origin: Origin, wanted: Wanted) -> Meeting:
         peerID, ipv6 = wanted.peerID, origin.ipv6
         offer = self._punches.offerTo(peerID, client, origin.port)
-        if not wanted.punching:
+        if wanted.notPunching:
             offer = evolve(offer, strategies=())
         if not wanted.relaying:
             offer = evolve(offer, takesRelay=False)
@@ -162,6 +162,8 @@ class Dialling:
             punch = self._punches.make(
                 client, Side.CALLER, session, peerID, wanted.peer, situation, origin.port
             )
+            if wanted.notPunching:
+                punch.plan = evolve(punch.plan, reason=wanted.notPunching)
             use.hasDialled = bool(punch.plan.attempts)
             dialRelay = relayDialler(client, answer["relay"])
             meeting = Meeting(

@@ -44,6 +44,9 @@ ANSWERING = 2.0
 #: second, then again.
 DOUBTFUL = 0.75
 
+# People are told that.
+_FLAPPING = "the last direct paths were soon lost, so the next one is looked for later"
+
 #: Seconds after which a link without streams ends.
 IDLE = 900.0
 
@@ -212,8 +215,8 @@ class Link:
         isLost = not self.session.isConnected
         self._pace.attempt(isLost)
         self._isRelaying = isLost
-        punching = not (isLost and self._pace.isFlapping)
-        wanted = Wanted(self.facts.peer, self.peerID, self._found, punching, relaying=isLost)
+        notPunching = _FLAPPING if isLost and self._pace.isFlapping else ""
+        wanted = Wanted(self.facts.peer, self.peerID, self._found, isLost, notPunching)
         self._meeting = meeting = Deferred.fromCoroutine(self._dialling.meet(wanted))
         # It may be over already.
         meeting.addBoth(self._met, meeting)

@@ -120,6 +120,11 @@ def whyNothingApplies(situation: Situation) -> str:
             "one peer is connected to the server by IPv4, the other one by IPv6, and the server "
             "has not seen an IPv6 address of both"
         )
+    if not situation.caller.offer.strategies:
+        return (
+            "the peer that has asked for the introduction offers no strategy: it has none, or only "
+            "wants the relay for now"
+        )
     nats = (situation.caller.offer.nat, situation.callee.offer.nat)
     if all(nat.isSymmetric for nat in nats):
         return (

@@ -63,8 +63,8 @@ class Asker:
     def client(self) -> FakeClient:
         return self.clients[0]
 
-    def meet(self, punching: bool = True, relaying: bool = True) -> "Asker":
-        wanted = Wanted("bob", BOB.peerID, self._found, punching, relaying)
+    def meet(self, relaying: bool = True, notPunching: str = "") -> "Asker":
+        wanted = Wanted("bob", BOB.peerID, self._found, relaying, notPunching)
         self.meetings.append(Deferred.fromCoroutine(self.dialling.meet(wanted)))
         self.meetings[-1].addCallbacks(self.met.append, self._failed)
         return self
@@ -90,9 +90,10 @@ class Asker:
         reflexive: Address = PUBLIC,
         session: int = 1,
         limit: Limited | None = None,
+        ours: tuple[tuple[str, int], ...] = (("dial", 1),),
     ) -> None:
         """
-        Let the server introduce us.
+        Let the server introduce us, who have offered C{ours}.
         """
         self.clients[client].asked[-1][2].callback(
             {
@@ -102,7 +103,7 @@ class Asker:
                 "relay": None,
                 **limitArguments(limit),
                 **toldArguments(Offer(strategies=(("dial", 1),))),
-                **toldArguments(Offer(strategies=(("dial", 1),)), OWN),
+                **toldArguments(Offer(strategies=ours), OWN),
             }
         )
 
@@ -301,7 +302,7 @@ def test_afterAPunchAFreshPortIsNotAwaitedForLong(asker: Asker) -> None:
 
 def test_whoWantsOnlyTheRelayNeedsNoFreshPort(asker: Asker) -> None:
     asker.client.punchAlready(BOB.peerID)
-    asker.meet(punching=False)
+    asker.meet(notPunching="later")
     assert [arguments["token"] for _, arguments, _ in asker.client.asked] == [None]
     asker.cancel()
 
@@ -357,9 +358,11 @@ def test_withoutAFreshPortTheIPv6PortIsReleased(asker: Asker) -> None:
 
 
 def test_withoutPunchingNothingIsOfferedButTheRelay(asker: Asker) -> None:
-    asker.meet(punching=False)
+    asker.meet(notPunching="later")
     assert list(asker.client.asked[0][1]["strategies"]) == []
-    asker.cancel()
+    asker.answer(ours=())
+    assert isinstance(asker.error, NoPath)
+    assert str(asker.error).endswith("later")
 
 
 @pytest.mark.parametrize("relaying", [True, False])

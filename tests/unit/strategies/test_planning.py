@@ -176,6 +176,10 @@ def test_whatCannotWorkIsNotTriedButExplained(
         assert reason in plan.reason
 
 
+def test_whoOffersNothingIsTheReason() -> None:
+    assert "offers no strategy" in makePlan(situation((), AB), installed(A, B)).reason
+
+
 def test_whatIsPlannedNeedsNoReason() -> None:
     assert makePlan(between(PORT_RESTRICTED, PORT_RESTRICTED), OURS).reason == ""
 
