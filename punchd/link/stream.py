@@ -43,6 +43,10 @@ OPENING = 40.0
 #: Seconds that a stream whose other end knows that it was closed here waits for it to agree.
 CLOSING = 10.0
 
+#: Bytes that are taken for nobody, so that who sends them may come to read what was written to it
+#: before the stream was closed: as many as may be under way. Who sends more breaks the stream.
+FOR_NOBODY = 16 * 1024 * 1024
+
 _NOBODY = "nobody listens any more"
 
 
@@ -92,6 +96,7 @@ class Stream:
         self._finArrived = False
         self._isClosing = False
         self._nobodyListens = False
+        self._forNobody = 0
         self.why = ""
         self.hasFinished = False
 
@@ -191,10 +196,11 @@ class Stream:
         input_.window.receive(len(data))
         if not self._isClosing:
             input_.receive(data, self._protocol)
-        elif self._output.hasEnded:
+        elif self._output.hasEnded or self._forNobody > FOR_NOBODY:
             self._break(_NOBODY)
         else:
             self._nobodyListens = True
+            self._forNobody += len(data)
             input_.consumed(len(data))
 
     @property
@@ -328,7 +334,7 @@ class Stream:
     def loseConnection(self) -> None:
         """
         Close, after what was written; and when the producer, if there is one, is done. What the
-        other end still sends breaks the stream, when all is written.
+        other end still sends breaks the stream, when all is written, or when it is very much.
         """
         if self.isOver or self._isClosing:
             return

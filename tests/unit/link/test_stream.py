@@ -21,7 +21,7 @@ from punchd.link.input import SMALL as TOGETHER
 from punchd.link.output import QUEUED
 from punchd.link.pulling import PullAdapter
 from punchd.link.pump import FEW, REQUEST, SMALL, TURN, WAITING
-from punchd.link.stream import CLOSING, OPENING
+from punchd.link.stream import CLOSING, FOR_NOBODY, OPENING
 from punchd.values.peers import PeerAddress
 from punchd.wire.frames import FULL_DATA, HEAD_LENGTH, MAX_DATA, FrameReader, Kind
 from tests.unit.link.pairs import Streaming, User
@@ -337,6 +337,26 @@ def test_whenBothCloseWithMoreThanMayBeSentNeitherWaitsForEver(isRead: bool) -> 
     for user in (myUser, theirUser):
         assert user.lost is not None
         assert user.lost.check(ConnectionLost)
+    link.end()
+
+
+def test_whoSendsOnAndOnToAClosedStreamAndReadsNothingBreaksIt() -> None:
+    link = Link()
+    mine, theirs, myUser, theirUser = link.open()
+    theirs.pauseProducing()
+    mine.write(b"x" * 1_000_000)
+    mine.loseConnection()
+    link.flush()
+    piece = b"y" * 1_000_000
+    while mine.bytesIn + len(piece) <= FOR_NOBODY:
+        theirs.write(piece)
+        link.flush()
+        assert theirUser.lost is None
+    theirs.write(2 * piece)
+    link.flush()
+    for user in (myUser, theirUser):
+        assert user.lost is not None
+        assert "nobody listens" in user.lost.getErrorMessage()
     link.end()
 
 
