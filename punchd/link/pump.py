@@ -11,6 +11,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from punchd.link.paths import Paths
+from punchd.link.restraint import Restraint
 from punchd.link.sequence import Outbound
 from punchd.link.stream import Stream
 from punchd.link.turns import Turns
@@ -69,11 +70,17 @@ class Pump:
     _control: list[bytes] = field(factory=list, init=False)
     _ready: Turns = field(factory=Turns, init=False)
     _ends: deque[tuple[int, Stream]] = field(factory=deque, init=False)
+    _restraint: Restraint = field(init=False)
     _turn: IDelayedCall | None = field(default=None, init=False)
     _wroteAt: float = field(default=float("-inf"), init=False)
     _hurriesUntil: float = field(default=float("-inf"), init=False)
+    # The last stream of which somebody waits for an answer.
+    _asking: int = field(default=0, init=False)
     _isRunning: bool = field(default=False, init=False)
     _isOver: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._restraint = Restraint(self._clock, self.run)
 
     def send(self, frame: bytes) -> None:
         """
@@ -97,6 +104,7 @@ class Pump:
             return
         now = self._clock.seconds()
         if queued <= REQUEST:
+            self._asking = stream.number
             self._hurry(now)
         if self._turn is None and now - self._wroteAt >= SOON:
             self._wroteAt = now
@@ -133,8 +141,7 @@ class Pump:
             return
         self._isRunning = True
         self._whenBegun()
-        isHurried = self._clock.seconds() < self._hurriesUntil
-        most, frames = (FEW, 1) if isHurried else (TOGETHER, TURN)
+        most, frames = (FEW, 1) if self._isHurried else (TOGETHER, TURN)
         path = self._paths.path
         if path is not None:
             most = min(most, path.portion)
@@ -147,6 +154,8 @@ class Pump:
                     if left <= 0:
                         # Others have their turn.
                         self.runSoon()
+                        break
+                    if self._isHeldBack():
                         break
                     left -= self._takeSome(most, frames)
                 else:
@@ -175,6 +184,18 @@ class Pump:
         if self._outbound.size > self._most + SLACK:
             self._overdue("the other end acknowledges nothing")
 
+    @property
+    def _isHurried(self) -> bool:
+        return self._clock.seconds() < self._hurriesUntil
+
+    def _isHeldBack(self) -> bool:
+        """
+        Whether who is next has much to send, and had better let the one go on who waits.
+        """
+        first = self._ready.first
+        isOther = first.queued > SMALL and first.number != self._asking
+        return isOther and self._isHurried and self._restraint.holds()
+
     def _mayTake(self) -> bool:
         sender = self._paths.sender
         return sender is not None and sender.isWritable and self._outbound.size < self._most
@@ -188,7 +209,8 @@ class Pump:
         size = 0
         ended: list[Stream] = []
         # What opens a stream, for one, must not come behind its data.
-        while ready and size < room and not self._control:
+        began = self._clock.seconds()
+        while ready and size < room and not self._control and not self._isHeldBack():
             stream = ready.begin()
             taken = 0
             if stream.hasSomething:
@@ -207,6 +229,8 @@ class Pump:
         if size:
             self._append(pieces, size)
             self._moved()
+        if size > SMALL:
+            self._restraint.wrote(began)
         for stream in ended:
             self._ends.append((self._outbound.end, stream))
             stream.finLeft()
@@ -242,6 +266,7 @@ class Pump:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+        self._restraint.end()
         self._control = []
         self._ready.clear()
         self._ends.clear()

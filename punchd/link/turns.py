@@ -48,6 +48,15 @@ class Turns:
         done = stream.sentInRounds + size
         heappush(self._waiting, (done, next(self._places), stream))
 
+    @property
+    def first(self) -> Stream:
+        """
+        Whose turn is next.
+
+        @raise IndexError: when nobody waits.
+        """
+        return self._waiting[0][2]
+
     def begin(self) -> Stream:
         """
         Whose turn it is. It waits no more.

@@ -21,6 +21,7 @@ from punchd.link.input import SMALL as TOGETHER
 from punchd.link.output import QUEUED
 from punchd.link.pulling import PullAdapter
 from punchd.link.pump import FEW, REQUEST, SMALL, TURN, WAITING
+from punchd.link.restraint import LATE, LONGEST
 from punchd.link.stream import CLOSING, FOR_NOBODY, OPENING
 from punchd.values.peers import PeerAddress
 from punchd.wire.frames import FULL_DATA, HEAD_LENGTH, MAX_DATA, FrameReader, Kind
@@ -821,6 +822,44 @@ def test_whileSomebodyWaitsForAnAnswerLessIsWrittenAtOnce() -> None:
     link.advance(WAITING)
     bulk.write(bytes(much))
     assert len(end.sent) > much
+    link.end()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_whileSomebodyWaitsForAnAnswerWhoHasMuchToSendIsHeldBack(waits: bool) -> None:
+    link = Link()
+    bulk, _, _, _ = link.open()
+    asking, _, _, _ = link.open()
+    link.advance(1)
+    end = link.wires[0].ends[0]
+    end.clock, end.slowness = link.clock, LATE
+    if waits:
+        asking.write(b"x")
+        link.flush()
+    much = FEW - SMALL
+    for _ in range(2):
+        bulk.write(bytes(much))
+        link.flush()
+    assert bulk.queued == (much if waits else 0)
+    asking.write(b"y")
+    link.flush()
+    assert not asking.queued
+    link.advance(LONGEST)
+    assert not bulk.queued
+    link.end()
+
+
+def test_whoBeginsWithLittleIsNotHeldBackForItself() -> None:
+    link = Link()
+    stream, _, _, _ = link.open()
+    link.advance(1)
+    end = link.wires[0].ends[0]
+    end.clock, end.slowness = link.clock, LATE
+    stream.write(b"the head")
+    for _ in range(3):
+        stream.write(bytes(FEW - SMALL))
+        link.flush()
+    assert not stream.queued
     link.end()
 
 

@@ -38,6 +38,7 @@ class End:
     @ivar total: bytes that were written in all, C{writes}: in how many pieces.
     @ivar hurried: for how many seconds what comes was to be handed on at once, each time.
     @ivar portion: bytes that may be written at once.
+    @ivar slowness: seconds of C{clock} that a write takes.
     """
 
     negotiatedProtocol = LINK_ALPN
@@ -53,12 +54,16 @@ class End:
         self.writes = 0
         self.hurried: list[float] = []
         self.portion = TOGETHER
+        self.clock: Clock | None = None
+        self.slowness = 0.0
         self.producer: Any = None
         self.isPaused = False
 
     def write(self, data: bytes) -> None:
         if self.isClosing or self.isLost:
             return
+        if self.clock is not None:
+            self.clock.rightNow += self.slowness
         self.sent += data
         self.total += len(data)
         self.writes += 1
