@@ -182,6 +182,13 @@ class Path(Protocol):
         if not self.isLost:
             self.transport.hurry(seconds)
 
+    def hasNearEnd(self) -> None:
+        """
+        The round trip is L{NEAR<punchd.net.spacing.NEAR>} or less: what is sent need not be spaced.
+        """
+        if not self.isLost:
+            self.transport.sendWithoutSpaces()
+
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """
         Tell C{producer} when the connection can take no more.

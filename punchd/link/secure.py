@@ -35,6 +35,7 @@ from punchd.identity.tls import ConnectionCreator
 from punchd.link.records import PORTION, addressOf, borrow, giveBack, makeRecords
 from punchd.net.gathering import Gathering
 from punchd.net.reading import MOST, readLargely
+from punchd.net.spacing import sendWithoutSpaces
 from punchd.net.unsent import MOST as MOST_UNSENT
 from punchd.net.unsent import Unsent, boundUnsent
 from punchd.net.writing import dropUnsent, writeAtOnce, writeLargely
@@ -285,6 +286,12 @@ class SecureConnection(Protocol):
             if length:
                 writeAtOnce(self.transport, space.view[:length])
         giveBack(space)
+
+    def sendWithoutSpaces(self) -> None:
+        """
+        Let the system send what it may at once, and not space it by a timer.
+        """
+        sendWithoutSpaces(self.transport)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """

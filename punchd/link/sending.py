@@ -49,6 +49,9 @@ class ISessionPath(Typing):
     def hurry(self, seconds: float) -> None:
         """Hand on at once what comes in the next C{seconds}."""
 
+    def hasNearEnd(self) -> None:
+        """The other end is near: what is sent need not be spaced."""
+
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """Tell C{producer} when the path can take no more."""
 

@@ -27,6 +27,7 @@ from punchd.link.sending import ISessionPath
 from punchd.link.sequence import Outbound
 from punchd.link.stream import Stream
 from punchd.link.table import Table
+from punchd.net.spacing import NEAR
 from punchd.values.peers import PeerAddress, PeerID
 from punchd.wire.frames import (
     Join,
@@ -322,6 +323,8 @@ class Session:
         elif kind is Kind.PONG:
             if path is self.path:
                 self._keeping.ponged(unpackPosition(payload))
+                if (self._keeping.leastRoundTrip or NEAR) < NEAR:
+                    path.hasNearEnd()
         else:
             self._paths.frameReceived(path, kind, payload)
 

@@ -18,6 +18,7 @@ from punchd.link.keeping import ANSWERING, LATELY, OFTEN, PINGS_AT_ONCE, SELDOM,
 from punchd.link.path import LEAVING, Path
 from punchd.link.paths import JOINING
 from punchd.link.receipts import ACKNOWLEDGE, ACKNOWLEDGING
+from punchd.net.spacing import NEAR
 from punchd.wire.frames import FrameReader, Join, Kind, packPosition
 from tests.unit.link.pairs import User
 from tests.unit.link.wires import ALICE, BOB, LINK, End, Link, Wire, errorOf
@@ -611,6 +612,17 @@ def test_theRoundTripIsMeasured() -> None:
     link.flush()
     assert found == [0.25]
     assert link.alice.roundTrip == 0.25
+    link.end()
+
+
+@pytest.mark.parametrize(("roundTrip", "isNear"), [(NEAR / 2, True), (NEAR * 2, False)])
+def test_whatIsSentToSomebodyNearIsNotSpaced(roundTrip: float, isNear: bool) -> None:
+    link = Link(join=False)
+    end = link.connect().ends[0]
+    link.clock.advance(roundTrip)
+    link.flush()
+    assert link.alice.leastRoundTrip == roundTrip
+    assert end.isUnspaced is isNear
     link.end()
 
 

@@ -37,6 +37,7 @@ class End:
     @ivar sent: what is on its way to the other end.
     @ivar total: bytes that were written in all, C{writes}: in how many pieces.
     @ivar hurried: for how many seconds what comes was to be handed on at once, each time.
+    @ivar isUnspaced: whether it was told that the other end is near.
     @ivar portion: bytes that may be written at once.
     @ivar slowness: seconds of C{clock} that a write takes.
     """
@@ -53,6 +54,7 @@ class End:
         self.isLost = False
         self.writes = 0
         self.hurried: list[float] = []
+        self.isUnspaced = False
         self.portion = TOGETHER
         self.clock: Clock | None = None
         self.slowness = 0.0
@@ -76,6 +78,9 @@ class End:
 
     def hurry(self, seconds: float) -> None:
         self.hurried.append(seconds)
+
+    def sendWithoutSpaces(self) -> None:
+        self.isUnspaced = True
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert self.producer is None
