@@ -9,7 +9,7 @@ import os
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: Bytes that are a request, or an answer. Whoever gets more has enough to do.
+#: Bytes that are a request, or an answer, at most. More is something else.
 LITTLE = 4096
 
 #: Seconds after one in which the next is soon; and for which it is worth to stay awake.
@@ -32,7 +32,7 @@ class Awake:
 
     What it costs is processor time (and power), while such a conversation lasts. Others on the same
     processor come first: it is theirs at each look. Nobody stays awake for what goes one way, for
-    answers that take longer, or beside much data.
+    answers that take longer, or for much data; beside that, it makes no difference.
 
     Made for one reactor, on which time goes by; needs no end.
     """
@@ -47,10 +47,10 @@ class Awake:
         """
         So many bytes have come from C{end}, for C{other}.
         """
-        now = self._clock.seconds()
         if length > LITTLE:
-            self._count = 0
-        elif self._cameFrom == id(other) and self._isSoon(now):
+            return
+        now = self._clock.seconds()
+        if self._cameFrom == id(other) and self._isSoon(now):
             self._count = min(self._count + 1, MOST)
         else:
             self._count = max(self._count - OTHER, 0)

@@ -94,13 +94,18 @@ def test_norForWhatGoesOneWay(clock: Turning) -> None:
     assert not clock.isAwake()
 
 
-def test_norBesideMuchData(clock: Turning) -> None:
+def test_norForMuchData(clock: Turning) -> None:
     talk = Talk(clock)
-    talk.come(MOST)
-    assert clock.isAwake()
-    talk.come(1, length=LITTLE + 1)
-    clock.advance(TURN)
+    talk.come(100, length=LITTLE + 1)
     assert not clock.isAwake()
+
+
+def test_butBesideItTheyDo(clock: Turning) -> None:
+    talk = Talk(clock)
+    for _ in range(ENOUGH + 1):
+        talk.come(1)
+        talk.awake.came("source", "sink", LITTLE + 1)
+    assert clock.isAwake()
 
 
 def test_whenTheClockIsPutBackNobodyStaysAwakeForThatLong(clock: Turning) -> None:
