@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from punchd.errors import ConfigurationError
 from punchd.nat.leases import Leases
 from punchd.nat.wish import NOT_ASKED, Wish
+from punchd.net.backlog import BACKLOG
 from punchd.net.splicing import Splices
 from punchd.peer.exposure import Exposure
 from punchd.peer.leased import hasNatBefore
@@ -194,7 +195,7 @@ class Published:
 
     def _listen(self, number: int, host: str) -> None:
         try:
-            self._listener = self._reactor.listenTCP(number, self._factory, interface=host)
+            self._listener = self._reactor.listenTCP(number, self._factory, BACKLOG, host)
         except CannotListenError as error:
             reason = error.socketError
             self.problem = getattr(reason, "strerror", None) or str(reason)

@@ -32,6 +32,7 @@ from punchd.nat.gateway import findGateway
 from punchd.nat.leases import Leases
 from punchd.nat.mapping import mappersFor
 from punchd.net.awake import Awake
+from punchd.net.backlog import BACKLOG
 from punchd.net.splicing import Splices
 from punchd.observers import LoggingObserver
 from punchd.peer.access import AllowList
@@ -295,7 +296,7 @@ class PunchdPeer(Service):
         )
         factory = ControlFactory(self._reactor, answers)
         try:
-            port = self._reactor.listenUNIX(str(path), factory, mode=0o600)
+            port = self._reactor.listenUNIX(str(path), factory, BACKLOG, 0o600)
         except CannotListenError as error:
             raise ConfigurationError(
                 f"cannot make the control socket {path}: {error.socketError}"

@@ -22,6 +22,7 @@ from twisted.python import usage
 from punchd.errors import ConfigurationError
 from punchd.hooks.command import DEADLINE, Command, parseDeadline
 from punchd.identity.folder import defaultState
+from punchd.net.backlog import withBacklog
 from punchd.net.inherited import PREFIX, inheritedStreams
 from punchd.tap.journal import ERROR, JournalObserver, leadsToJournal, prefixed
 from punchd.tap.program import Program, Task
@@ -161,7 +162,7 @@ def serverEndpoint(reactor: Any, text: str, option: str) -> IStreamServerEndpoin
     try:
         if text.startswith(PREFIX):
             return inheritedStreams(reactor, text)
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, withBacklog(text))
     except ConfigurationError as error:
         raise ConfigurationError(f"{option}: {error}") from None
     except Exception as error:  # parsers of endpoint strings, other people's too, raise anything
