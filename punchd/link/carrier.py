@@ -40,5 +40,8 @@ class Carrier(Typing):
     def ready(self, stream: Any) -> None:
         """That stream has something to send."""
 
+    def readySoon(self, stream: Any) -> None:
+        """The same, where others may follow in this turn of the reactor."""
+
     def ended(self, stream: Any) -> None:
         """That stream is over."""

@@ -112,6 +112,13 @@ class Pump:
         else:
             self.runSoon()
 
+    def readySoon(self, stream: Stream) -> None:
+        """
+        The same, where others may follow in this turn of the reactor: what they send goes together.
+        """
+        self._add(stream)
+        self.runSoon()
+
     def _add(self, stream: Stream) -> None:
         stream.isReady = True
         self._ready.add(stream, min(stream.queued, TURN * MAX_DATA))

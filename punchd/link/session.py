@@ -249,6 +249,9 @@ class Session:
     def ready(self, stream: Stream) -> None:
         self._pump.ready(stream)
 
+    def readySoon(self, stream: Stream) -> None:
+        self._pump.readySoon(stream)
+
     def ended(self, stream: Stream) -> None:
         self._table.remove(stream)
         if self._ending.isNear:

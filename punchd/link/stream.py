@@ -307,7 +307,8 @@ class Stream:
         Session: the other end grants more.
         """
         self._output.credit.extend(limit)
-        self._wake()
+        if not self.isReady and self.hasSomething:
+            self._carrier.readySoon(self)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """

@@ -863,6 +863,27 @@ def test_whoBeginsWithLittleIsNotHeldBackForItself() -> None:
     link.end()
 
 
+def test_streamsThatAreGrantedMoreTogetherSendTogether() -> None:
+    link = Link()
+    pairs = [link.open()[:2] for _ in range(2)]
+    for mine, theirs in pairs:
+        theirs.pauseProducing()
+        mine.write(bytes(1_000_000))
+    link.advance(1)
+    alices, bobs = link.wires[0].ends
+    assert not alices.sent
+    for _, theirs in pairs:
+        theirs.resumeProducing()
+    link.clock.advance(0)
+    before = alices.writes
+    bobs.deliver(len(bobs.sent))
+    assert alices.writes == before + 1
+    numbers = {number for _, number, _ in FrameReader().read(bytes(alices.sent))}
+    assert numbers == {mine.number for mine, _ in pairs}
+    link.flush()
+    link.end()
+
+
 @pytest.mark.parametrize("portion", [MAX_DATA // 4, MAX_DATA, 3 * MAX_DATA])
 def test_aSlowPathGetsLessAtOnce(portion: int) -> None:
     link = Link()
