@@ -57,7 +57,7 @@ class Limits:
 
     unacknowledged: int = UNACKNOWLEDGED
     buffered: int = BUFFERED
-    firstWindow: int = 256 * _KiB
+    firstWindow: int = 512 * _KiB
     mostWindow: int = 16 * _MiB
     streams: int = STREAMS
     survival: float = SURVIVAL
@@ -116,11 +116,13 @@ class Window:
 
     def open(self, now: float) -> int:
         """
-        The stream is there at both ends: give it its first window.
+        The stream is there at both ends: give it its first window, or what there is of it.
 
         @return: the window's size.
         """
-        self._grow(self._limits.firstWindow, _OPENING)
+        size = self._limits.firstWindow
+        while size > EARLY and not self._grow(size, _OPENING):
+            size //= 2
         self.granted = self.consumed + self.size
         self._since = now
         return self.granted
@@ -162,9 +164,11 @@ class Window:
         self.granted = self.consumed + self.size
         return self.granted
 
-    def _grow(self, size: int, share: int) -> None:
-        if size > self.size and self._budget.take(size - self.size, share):
-            self.size = size
+    def _grow(self, size: int, share: int) -> bool:
+        if size <= self.size or not self._budget.take(size - self.size, share):
+            return False
+        self.size = size
+        return True
 
     def close(self) -> None:
         """

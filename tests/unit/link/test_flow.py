@@ -28,6 +28,17 @@ def test_openingGrantsTheFirstWindow() -> None:
     assert window.open(0.0) == LIMITS.firstWindow
 
 
+@pytest.mark.parametrize(
+    ("left", "granted"),
+    [(16 * 50_000, 50_000), (16 * 10_000, 25_000), (16 * 8_000, EARLY), (0, EARLY)],
+)
+def test_whereThereIsLittleLeftTheFirstWindowIsSmaller(left: int, granted: int) -> None:
+    budget = Budget(left)
+    assert makeWindow(budget).open(0.0) == granted
+    assert budget.take(left - (granted - EARLY), 1)
+    assert not budget.take(1, 1)
+
+
 def test_moreIsGrantedWhenHalfWasRead() -> None:
     window = makeWindow()
     window.open(0.0)

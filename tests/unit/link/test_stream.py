@@ -560,7 +560,7 @@ def test_aProducerIsPausedForCreditAndResumedWithIt() -> None:
     theirs.pauseProducing()
     producer = Producer()
     mine.registerProducer(producer, True)
-    mine.write(bytes(256 * 1024))
+    mine.write(bytes(Limits().firstWindow))
     link.flush()
     assert producer.told[-1:] in ([], ["resume"])
     mine.write(bytes(QUEUED))
@@ -748,7 +748,7 @@ def drain(end: End) -> bytes:
 
 def test_theWindowGrowsWhileItHoldsTheSenderUp() -> None:
     """
-    With a round trip of 0.2 s, windows of 256 KiB would let 10 MB take 8 s.
+    With a round trip of 0.2 s, windows of 512 KiB would let 10 MB take 4 s.
     """
     link = Link()
     mine, theirs, _, theirUser = link.open()
@@ -760,7 +760,7 @@ def test_theWindowGrowsWhileItHoldsTheSenderUp() -> None:
         link.clock.advance(0.1)
         for end, piece in zip(wire.ends, pieces, strict=True):
             end.other.protocol.dataReceived(piece)
-    assert link.clock.seconds() - began < 4
+    assert link.clock.seconds() - began < 2
     assert theirs._input.window.size >= 8 * Limits().firstWindow
     link.end()
 
