@@ -182,12 +182,12 @@ class Path(Protocol):
         if not self.isLost:
             self.transport.hurry(seconds)
 
-    def hasNearEnd(self) -> None:
+    def otherEndIsNear(self) -> None:
         """
-        The round trip is L{NEAR<punchd.net.spacing.NEAR>} or less: what is sent need not be spaced.
+        The round trip is below L{NEAR<punchd.net.spacing.NEAR>}: what is sent need not be spaced.
         """
         if not self.isLost:
-            self.transport.sendWithoutSpaces()
+            self.transport.spaceLess()
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """

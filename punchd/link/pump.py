@@ -103,7 +103,7 @@ class Pump:
             self.run()
             return
         now = self._clock.seconds()
-        if queued <= REQUEST:
+        if 0 < queued <= REQUEST:
             self._asking = stream.number
             self._hurry(now)
         if self._turn is None and now - self._wroteAt >= SOON:
@@ -162,9 +162,11 @@ class Pump:
                         # Others have their turn.
                         self.runSoon()
                         break
-                    if self._isHeldBack():
+                    taken = self._takeSome(most, frames)
+                    if not (taken or self._control) and self._ready:
+                        # All that wait are held back.
                         break
-                    left -= self._takeSome(most, frames)
+                    left -= taken
                 else:
                     break
         finally:
@@ -193,15 +195,22 @@ class Pump:
 
     @property
     def _isHurried(self) -> bool:
-        return self._clock.seconds() < self._hurriesUntil
+        # The system's clock may be put back.
+        return 0 < self._hurriesUntil - self._clock.seconds() < 2 * WAITING
 
-    def _isHeldBack(self) -> bool:
+    def _begin(self) -> Stream | None:
         """
-        Whether who is next has much to send, and had better let the one go on who waits.
+        Whose turn it is; C{None} when all are held back, until the pump is run again for them.
         """
-        first = self._ready.first
-        isOther = first.queued > SMALL and first.number != self._asking
-        return isOther and self._isHurried and self._restraint.holds()
+        if self._isHurried and self._restraint.holds():
+            return self._ready.beginOf(lambda stream: not self._isHeavy(stream))
+        return self._ready.begin()
+
+    def _isHeavy(self, stream: Stream) -> bool:
+        """
+        Whether C{stream} has much to send, for which somebody else may wait.
+        """
+        return stream.queued > SMALL and stream.number != self._asking
 
     def _mayTake(self) -> bool:
         sender = self._paths.sender
@@ -215,10 +224,13 @@ class Pump:
         pieces: list[bytes | memoryview] = []
         size = 0
         ended: list[Stream] = []
+        began, isHeavy = self._clock.seconds(), False
         # What opens a stream, for one, must not come behind its data.
-        began = self._clock.seconds()
-        while ready and size < room and not self._control and not self._isHeldBack():
-            stream = ready.begin()
+        while ready and size < room and not self._control:
+            stream = self._begin()
+            if stream is None:
+                break
+            isHeavy = isHeavy or self._isHeavy(stream)
             taken = 0
             if stream.hasSomething:
                 # Who is alone need not take turns.
@@ -236,7 +248,7 @@ class Pump:
         if size:
             self._append(pieces, size)
             self._moved()
-        if size > SMALL:
+        if isHeavy:
             self._restraint.wrote(began)
         for stream in ended:
             self._ends.append((self._outbound.end, stream))

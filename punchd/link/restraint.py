@@ -48,15 +48,18 @@ class Restraint:
         """
         Whether it is too soon for another. Then C{goOn} is called when it is not any more.
         """
-        left = self._until - self._clock.seconds()
+        now = self._clock.seconds()
+        left = self._until - now
         # Much more than was asked for is left when the system's clock was put back.
         if not 0 < left < 2 * LONGEST:
             return False
         if self._timer is None:
-            self._timer = self._clock.callLater(left, self._isOver)
+            self._timer = self._clock.callLater(left, self._timeIsUp)
+        elif self._timer.getTime() > now + 2 * LONGEST:
+            self._timer.reset(left)
         return True
 
-    def _isOver(self) -> None:
+    def _timeIsUp(self) -> None:
         self._timer = None
         self._goOn()
 

@@ -35,7 +35,7 @@ from punchd.identity.tls import ConnectionCreator
 from punchd.link.records import PORTION, addressOf, borrow, giveBack, makeRecords
 from punchd.net.gathering import Gathering
 from punchd.net.reading import MOST, readLargely
-from punchd.net.spacing import sendWithoutSpaces
+from punchd.net.spacing import spaceLess
 from punchd.net.unsent import MOST as MOST_UNSENT
 from punchd.net.unsent import Unsent, boundUnsent
 from punchd.net.writing import dropUnsent, writeAtOnce, writeLargely
@@ -287,11 +287,11 @@ class SecureConnection(Protocol):
                 writeAtOnce(self.transport, space.view[:length])
         giveBack(space)
 
-    def sendWithoutSpaces(self) -> None:
+    def spaceLess(self) -> None:
         """
-        Let the system send what it may at once, and not space it by a timer.
+        Let the system wait less for timers between what it sends.
         """
-        sendWithoutSpaces(self.transport)
+        spaceLess(self.transport)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """

@@ -49,7 +49,7 @@ class ISessionPath(Typing):
     def hurry(self, seconds: float) -> None:
         """Hand on at once what comes in the next C{seconds}."""
 
-    def hasNearEnd(self) -> None:
+    def otherEndIsNear(self) -> None:
         """The other end is near: what is sent need not be spaced."""
 
     def registerProducer(self, producer: object, streaming: bool) -> None:

@@ -326,8 +326,10 @@ class Session:
         elif kind is Kind.PONG:
             if path is self.path:
                 self._keeping.ponged(unpackPosition(payload))
-                if (self._keeping.leastRoundTrip or NEAR) < NEAR:
-                    path.hasNearEnd()
+                least = self._keeping.leastRoundTrip
+                # The system's clock may have been put back meanwhile.
+                if least is not None and 0 <= least < NEAR:
+                    path.otherEndIsNear()
         else:
             self._paths.frameReceived(path, kind, payload)
 

@@ -4,8 +4,8 @@ Whose turn it is to send.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from heapq import heappop, heappush
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 from attrs import define, field
@@ -48,15 +48,6 @@ class Turns:
         done = stream.sentInRounds + size
         heappush(self._waiting, (done, next(self._places), stream))
 
-    @property
-    def first(self) -> Stream:
-        """
-        Whose turn is next.
-
-        @raise IndexError: when nobody waits.
-        """
-        return self._waiting[0][2]
-
     def begin(self) -> Stream:
         """
         Whose turn it is. It waits no more.
@@ -64,6 +55,17 @@ class Turns:
         @raise IndexError: when nobody waits.
         """
         return heappop(self._waiting)[2]
+
+    def beginOf(self, may: Callable[[Stream], bool]) -> Stream | None:
+        """
+        The same of those that C{may}; C{None} when none of them waits.
+        """
+        first = min((one for one in self._waiting if may(one[2])), default=None)
+        if first is None:
+            return None
+        self._waiting.remove(first)
+        heapify(self._waiting)
+        return first[2]
 
     def end(self, stream: Stream, size: int) -> None:
         """

@@ -1,5 +1,5 @@
 """
-Sending without spaces.
+How what is sent is spaced.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _USUAL = b"cubic"
 _LONGEST_NAME = 16
 
 
-def sendWithoutSpaces(transport: object) -> None:
+def spaceLess(transport: object) -> None:
     """
-    Let a TCP connection to somebody L{NEAR} send what it may send, where the system's congestion
-    control (tcp(7), C{TCP_CONGESTION}) is one that spaces packets by a timer: BBR. Spaces are tens
+    Let a TCP connection to somebody L{NEAR} wait less for timers, where the system's congestion
+    control (tcp(7), C{TCP_CONGESTION}) is one that spaces all packets by one: BBR. Spaces are tens
     of microseconds here, and in a virtual machine a timer may be late by ten milliseconds, in which
     everything on the connection waits. Another choice of whoever runs the system stays, and so do
     other transports.

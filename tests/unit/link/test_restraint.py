@@ -87,6 +87,16 @@ def test_aClockThatIsPutBackHoldsNobody(writing: Writing) -> None:
     assert not writing.restraint.holds()
 
 
+def test_aTimerFromBeforeTheClockWasPutBackIsNotWaitedFor(writing: Writing) -> None:
+    writing.write()
+    assert writing.restraint.holds()
+    writing.clock.rightNow -= 500.0
+    writing.write()
+    assert writing.restraint.holds()
+    writing.clock.advance(LONGEST)
+    assert len(writing.told) == 1
+
+
 def test_nothingIsToldAfterTheEnd(writing: Writing) -> None:
     writing.write()
     assert writing.restraint.holds()

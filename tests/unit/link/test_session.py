@@ -626,6 +626,15 @@ def test_whatIsSentToSomebodyNearIsNotSpaced(roundTrip: float, isNear: bool) -> 
     link.end()
 
 
+def test_nobodyIsNearBecauseTheClockWasPutBack() -> None:
+    link = Link(join=False)
+    end = link.connect().ends[0]
+    link.clock.rightNow -= 0.5
+    link.flush()
+    assert not end.isUnspaced
+    link.end()
+
+
 def test_withoutAPathNothingIsMeasured() -> None:
     link = Link(join=False)
     assert [type(error) for error in errorOf(link.alice.measure())] == [Unreachable]

@@ -17,10 +17,10 @@ from zope.interface.verify import verifyObject
 
 from punchd.errors import Refused, Unreachable
 from punchd.link.flow import EARLY, Limits
-from punchd.link.input import SMALL as TOGETHER
+from punchd.link.input import SMALL as PIECE
 from punchd.link.output import QUEUED
 from punchd.link.pulling import PullAdapter
-from punchd.link.pump import FEW, REQUEST, SMALL, TURN, WAITING
+from punchd.link.pump import FEW, REQUEST, SMALL, TOGETHER, TURN, WAITING
 from punchd.link.restraint import LATE, LONGEST
 from punchd.link.stream import CLOSING, FOR_NOBODY, OPENING
 from punchd.values.peers import PeerAddress
@@ -685,7 +685,7 @@ def test_whileThereIsAPauseNothingIsDelivered() -> None:
     theirs, user = link.bobOwner.asks[0][0], Pausing()
     theirs.agree()
     theirs.carry(user)
-    one, two, three = bytes(TOGETHER), b"2" * TOGETHER, b"3" * TOGETHER
+    one, two, three = bytes(PIECE), b"2" * PIECE, b"3" * PIECE
     for data in (one, two, three):
         stream.write(data)
         link.flush()
@@ -845,6 +845,61 @@ def test_whileSomebodyWaitsForAnAnswerWhoHasMuchToSendIsHeldBack(waits: bool) ->
     link.flush()
     assert not asking.queued
     link.advance(LONGEST)
+    assert not bulk.queued
+    link.end()
+
+
+def test_whoIsHeldBackDoesNotHoldUpAnAnswer() -> None:
+    link = Link()
+    bulk, _, _, _ = link.open()
+    asking, _, _, _ = link.open()
+    link.advance(1)
+    end = link.wires[0].ends[0]
+    end.clock, end.slowness = link.clock, LATE
+    asking.write(b"the head")
+    link.flush()
+    bulk.write(bytes(FEW - SMALL))
+    link.flush()
+    # It is first, and less.
+    bulk.write(bytes(2 * SMALL))
+    asking.write(bytes(TOGETHER))
+    link.flush()
+    assert bulk.queued == 2 * SMALL
+    assert not asking.queued
+    link.advance(LONGEST)
+    assert not bulk.queued
+    link.end()
+
+
+def test_theEndOfAStreamIsNoQuestion() -> None:
+    link = Link()
+    bulk, _, _, _ = link.open()
+    ending, _, _, _ = link.open()
+    link.advance(1)
+    end = link.wires[0].ends[0]
+    end.clock, end.slowness = link.clock, LATE
+    ending.loseWriteConnection()
+    for _ in range(2):
+        bulk.write(bytes(FEW - SMALL))
+        link.flush()
+    assert not bulk.queued
+    link.end()
+
+
+def test_aClockThatIsPutBackHoldsNobodyBack() -> None:
+    link = Link()
+    bulk, _, _, _ = link.open()
+    asking, _, _, _ = link.open()
+    link.clock.rightNow += 1000.0
+    link.flush()
+    end = link.wires[0].ends[0]
+    end.clock, end.slowness = link.clock, LATE
+    asking.write(b"x")
+    link.flush()
+    link.clock.rightNow -= 500.0
+    for _ in range(2):
+        bulk.write(bytes(FEW - SMALL))
+        link.flush()
     assert not bulk.queued
     link.end()
 

@@ -64,6 +64,15 @@ def test_thoseWhoSendAsMuchComeOneAfterTheOther() -> None:
     assert [send(turns) for _ in range(6)] == streams * 2
 
 
+def test_theFirstOfSomeOvertakesTheOthers() -> None:
+    small, middle, large = (Sending(size) for size in (1, 10, 100))
+    turns = waiting(large, small, middle)
+    assert turns.beginOf(lambda stream: stream.size > 1) is middle
+    assert turns.beginOf(lambda stream: stream.size == 10) is None
+    assert [turns.begin(), turns.begin()] == [small, large]
+    assert not turns
+
+
 def test_nobodyWaits() -> None:
     turns = waiting()
     assert not turns

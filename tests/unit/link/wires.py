@@ -79,7 +79,7 @@ class End:
     def hurry(self, seconds: float) -> None:
         self.hurried.append(seconds)
 
-    def sendWithoutSpaces(self) -> None:
+    def spaceLess(self) -> None:
         self.isUnspaced = True
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:

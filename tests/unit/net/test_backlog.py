@@ -19,6 +19,7 @@ from punchd.tap.options import serverEndpoint
         ("tcp6:7000:interface=\\:\\:1", BACKLOG),
         ("tcp:7000:backlog=7", 7),
         ("tcp:port=7000:backlog=2000:interface=127.0.0.1", 2000),
+        ("tcp:7000:127.0.0.1:100", 100),
     ],
 )
 def test_aTCPPortLetsManyWaitUnlessItSaysOtherwise(text: str, backlog: int) -> None:

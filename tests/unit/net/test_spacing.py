@@ -12,7 +12,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, StringTransport
 
-from punchd.net.spacing import sendWithoutSpaces
+from punchd.net.spacing import spaceLess
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux is asked how it sends"
@@ -50,22 +50,22 @@ def test_whatIsSpacedByATimerIsNotAnyMore(sending: Sending) -> None:
         sending.use("bbr")
     except OSError as error:
         pytest.skip(f"this system has no BBR, or does not allow it: {error}")
-    sendWithoutSpaces(sending.transport)
+    spaceLess(sending.transport)
     assert sending.used == "cubic"
 
 
 def test_anotherChoiceStays(sending: Sending) -> None:
     sending.use("reno")
-    sendWithoutSpaces(sending.transport)
+    spaceLess(sending.transport)
     assert sending.used == "reno"
 
 
 def test_aConnectionThatIsGoneIsNoError(sending: Sending) -> None:
     sending.handle.close()
-    sendWithoutSpaces(sending.transport)
+    spaceLess(sending.transport)
 
 
 def test_otherTransportsSendAsTheyDo() -> None:
     transport = StringTransport()
-    sendWithoutSpaces(transport)
+    spaceLess(transport)
     assert transport.value() == b""
