@@ -69,10 +69,10 @@ class Socket:
         if (level, option) == (real.IPPROTO_IP, real.IP_TTL):
             self._hops = value
 
-    def getsockopt(self, level: int, option: int) -> Any:
+    def getsockopt(self, level: int, option: int, length: int = 0) -> Any:
         if (level, option) == (real.SOL_SOCKET, real.SO_ERROR):
             return self._takeError()
-        return self._options.get((level, option), 0)
+        return self._options.get((level, option), bytes(length) if length else 0)
 
     @property
     def sharesPort(self) -> bool:

@@ -22,7 +22,7 @@ from punchd.link.output import QUEUED
 from punchd.link.pulling import PullAdapter
 from punchd.link.pump import FEW, REQUEST, SMALL, TOGETHER, TURN, WAITING
 from punchd.link.restraint import LATE, LONGEST
-from punchd.link.stream import CLOSING, FOR_NOBODY, OPENING
+from punchd.link.stream import CLOSING, FOR_NOBODY, OPENING, Stream
 from punchd.values.peers import PeerAddress
 from punchd.wire.frames import FULL_DATA, HEAD_LENGTH, MAX_DATA, FrameReader, Kind
 from tests.unit.link.pairs import Streaming, User
@@ -825,14 +825,21 @@ def test_whileSomebodyWaitsForAnAnswerLessIsWrittenAtOnce() -> None:
     link.end()
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_whileSomebodyWaitsForAnAnswerWhoHasMuchToSendIsHeldBack(waits: bool) -> None:
-    link = Link()
-    bulk, _, _, _ = link.open()
-    asking, _, _, _ = link.open()
+def slowly(link: Link) -> tuple[Stream, Stream]:
+    """
+    Two streams of a link whose writes take C{LATE} seconds each.
+    """
+    streams = link.open()[0], link.open()[0]
     link.advance(1)
     end = link.wires[0].ends[0]
     end.clock, end.slowness = link.clock, LATE
+    return streams
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_whileSomebodyWaitsForAnAnswerWhoHasMuchToSendIsHeldBack(waits: bool) -> None:
+    link = Link()
+    bulk, asking = slowly(link)
     if waits:
         asking.write(b"x")
         link.flush()
@@ -851,11 +858,7 @@ def test_whileSomebodyWaitsForAnAnswerWhoHasMuchToSendIsHeldBack(waits: bool) ->
 
 def test_whoIsHeldBackDoesNotHoldUpAnAnswer() -> None:
     link = Link()
-    bulk, _, _, _ = link.open()
-    asking, _, _, _ = link.open()
-    link.advance(1)
-    end = link.wires[0].ends[0]
-    end.clock, end.slowness = link.clock, LATE
+    bulk, asking = slowly(link)
     asking.write(b"the head")
     link.flush()
     bulk.write(bytes(FEW - SMALL))
@@ -873,11 +876,7 @@ def test_whoIsHeldBackDoesNotHoldUpAnAnswer() -> None:
 
 def test_theEndOfAStreamIsNoQuestion() -> None:
     link = Link()
-    bulk, _, _, _ = link.open()
-    ending, _, _, _ = link.open()
-    link.advance(1)
-    end = link.wires[0].ends[0]
-    end.clock, end.slowness = link.clock, LATE
+    bulk, ending = slowly(link)
     ending.loseWriteConnection()
     for _ in range(2):
         bulk.write(bytes(FEW - SMALL))
@@ -888,12 +887,8 @@ def test_theEndOfAStreamIsNoQuestion() -> None:
 
 def test_aClockThatIsPutBackHoldsNobodyBack() -> None:
     link = Link()
-    bulk, _, _, _ = link.open()
-    asking, _, _, _ = link.open()
+    bulk, asking = slowly(link)
     link.clock.rightNow += 1000.0
-    link.flush()
-    end = link.wires[0].ends[0]
-    end.clock, end.slowness = link.clock, LATE
     asking.write(b"x")
     link.flush()
     link.clock.rightNow -= 500.0
