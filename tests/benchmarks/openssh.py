@@ -55,7 +55,7 @@ class OpenSSH:
             "UsePAM no\nPasswordAuthentication no\n"
         )
         daemon: subprocess.Popen[bytes] = host.popen(["/usr/sbin/sshd", "-D", "-f", config])
-        self._await(host, host.address, port)
+        self.awaitListener(host, host.address, port)
         return daemon
 
     def forward(self, host: Host, server: str, *options: str) -> subprocess.Popen[bytes]:
@@ -77,9 +77,12 @@ class OpenSSH:
         """
         Wait until something listens on a port of the host's loopback.
         """
-        self._await(host, "127.0.0.1", port)
+        self.awaitListener(host, "127.0.0.1", port)
 
-    def _await(self, host: Host, address: str, port: int) -> None:
+    def awaitListener(self, host: Host, address: str, port: int) -> None:
+        """
+        Wait until something listens on a port of an address, as seen from a host.
+        """
         probe = f"import socket; socket.create_connection(({address!r}, {port}), 2).close()"
         for _ in range(50):
             if host.run(["python3", "-c", probe], check=False).returncode == 0:

@@ -1,8 +1,9 @@
 """
 Other programs' tunnels between two hosts of the lab, to be measured beside punchd's.
 
-What is not installed is told and left out. On Debian: C{openssh-server}, C{stunnel4}, C{haproxy};
-C{conch} comes with C{twisted[conch]}.
+What is not installed, or does not start, is told and left out. On Debian: C{openssh-server},
+C{stunnel4}, C{haproxy}; C{conch} comes with C{twisted[conch]}; from PyPI, C{fowl} and
+C{magic-wormhole-mailbox-server}, in one environment, any whose C{bin} is in C{PATH}.
 """
 
 from __future__ import annotations
@@ -65,13 +66,17 @@ class Rivals:
             (["stunnel", "openssl"], self._startStunnel),
             (["haproxy", "openssl"], self._startHaproxy),
             (["conch", "/usr/sbin/sshd"], self._startConch),
+            (["fowl"], self._startFowl),
         ]
         for programs, make in makers:
             missing = [one for one in programs if _find(one) is None]
             if missing:
                 print(f"not installed, so left out: {', '.join(missing)}", file=sys.stderr)
             else:
-                yield make(target)
+                try:
+                    yield make(target)
+                except RuntimeError as error:
+                    print(f"did not start, so left out: {error}", file=sys.stderr)
 
     def _startSSH(self, target: int) -> Tunnel:
         daemon = self.ssh.serve(self.server)
@@ -131,6 +136,33 @@ class Rivals:
         )
         self.ssh.awaitForward(self.client, 9004)
         return Tunnel("conch to sshd", "127.0.0.1", 9004, [client.pid, daemon.pid])
+
+    def _startFowl(self, target: int) -> Tunnel:
+        """
+        Both ends are given the same code, as if one had read it out to the other, and find each
+        other at a mailbox server on the server's host. That carries their handshake and addresses.
+        """
+        fowl = Path(_find("fowl") or "")
+        port = 9442
+        listen = f"tcp:{port}:interface={self.server.address}"
+        self.server.popen(
+            [
+                *(fowl.with_name("twist"), "wormhole-mailbox"),
+                *("--port", listen, "--channel-db", ":memory:"),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        self.ssh.awaitListener(self.client, self.server.address, port)
+        common = [str(fowl), "--no-logo", "--mailbox", f"ws://{self.server.address}:{port}/v1"]
+        server, client = (
+            host.popen([*common, *options, "7-sooner-later"], stdout=subprocess.DEVNULL)
+            for host, *options in (
+                (self.server, "--service", f"source:{target}"),
+                (self.client, "--client", "source:9005"),
+            )
+        )
+        self.ssh.awaitForward(self.client, 9005)
+        return Tunnel("fowl", "127.0.0.1", 9005, [client.pid, server.pid])
 
     def _write(self, name: str, text: str) -> Path:
         path = self.folder / name
