@@ -14,7 +14,6 @@ import sys
 import time
 import tracemalloc
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -27,62 +26,44 @@ from punchd.link.session import Session
 from punchd.link.stream import Stream
 from punchd.values.peers import PeerID
 from punchd.wire.frames import FULL_DATA
-from punchd.wire.versions import LINK_ALPN
+from tests.unit.link.wires import FULL, End
 
-#: What TLS hands on at a time, and what a transport holds before it pauses its producer.
+#: What TLS hands on at a time.
 _RECORD = 32768
-_FULL = 65536
 
 _CHUNK = bytes(FULL_DATA)
 
 
-class _End:
+class _End(End):
     """
-    The transport of one path.
+    The transport of one path, which hands on as much at a time as TLS does.
     """
-
-    negotiatedProtocol = LINK_ALPN
-    isClosing = False
 
     def __init__(self, protocol: Path) -> None:
-        self.protocol = protocol
-        self.other: _End = self
-        self.producer: Any = None
-        self._sent: deque[bytes] = deque()
+        super().__init__(protocol)
+        self._pieces: deque[bytes] = deque()
         self._size = 0
-        self._isPaused = False
 
     def write(self, data: bytes) -> None:
-        self._sent.append(data)
+        self._pieces.append(data)
         self._size += len(data)
-        if self._size > _FULL and not self._isPaused and self.producer is not None:
-            self._isPaused = True
+        if self._size > FULL and not self.isPaused and self.producer is not None:
+            self.isPaused = True
             self.producer.pauseProducing()
 
-    def writeSequence(self, iovec: Iterable[bytes | memoryview]) -> None:
-        self.write(b"".join(iovec))
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def loseConnection(self) -> None:
-        self.isClosing = True
-
-    abortConnection = loseConnection
-
-    def deliver(self) -> bool:
-        if not self._sent:
+    def handOn(self) -> bool:
+        """
+        @return: whether there was anything.
+        """
+        if not self._pieces:
             return False
-        sent, self._sent, self._size = self._sent, deque(), 0
+        pieces, self._pieces, self._size = self._pieces, deque(), 0
         receive = self.other.protocol.dataReceived
-        for data in sent:
+        for data in pieces:
             for at in range(0, len(data), _RECORD):
                 receive(data[at : at + _RECORD])
-        if self._isPaused:
-            self._isPaused = False
+        if self.isPaused:
+            self.isPaused = False
             self.producer.resumeProducing()
         return True
 
@@ -115,7 +96,7 @@ class _Pair:
         stream.carry(_Echo() if service == "echo" else _Sink())
 
     def run(self) -> None:
-        while sum(map(_End.deliver, self.ends)) or self._turn():
+        while sum(map(_End.handOn, self.ends)) or self._turn():
             pass
 
     def _turn(self) -> bool:

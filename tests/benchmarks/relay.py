@@ -434,7 +434,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
         relays: dict[str, Relay | Haproxy] = {}
         if shutil.which("haproxy") is None:
-            print("haproxy is not installed, so there is nothing to compare with")
+            print("not installed, so left out: haproxy", file=sys.stderr)
         else:
             relays["haproxy, splice-auto"] = Haproxy(Path(folder), count)
         for variant, name in VARIANTS.items():
@@ -449,13 +449,13 @@ def main() -> None:
     base = found.get("haproxy, splice-auto")
     for name, figures in found.items():
         speed, cost = (statistics.median(one) for one in zip(*figures, strict=True))
-        line = f"{name:24} {speed / 1e6:5.0f} {cost:19.3f}"
+        quotients = "-, -"
         if base is not None:
             of = list(zip(figures, base, strict=True))
             faster = statistics.median(ours[0] / theirs[0] for ours, theirs in of)
             dearer = statistics.median(ours[1] / theirs[1] for ours, theirs in of if theirs[1])
-            line += f" {faster:20.2f}, {dearer:.2f}"
-        print(line)
+            quotients = f"{faster:.2f}, {dearer:.2f}"
+        print(f"{name:24} {speed / 1e6:5.0f} {cost:19.3f} {quotients:>26}")
     print(f"medians of {runs} runs of {megabytes} MB")
     print(besides(count))
     print(idle(pairs))

@@ -1,12 +1,13 @@
 """
 What several streams between two peers cost each other, and how soon one answers.
 
-Run it as root: C{python -m tests.benchmarks.streams [ROUNDS]}. Two public sites; every stream is a
-connection through C{--forward}, beside C{ssh -L} and without a tunnel. Without delay: how long a
-request of 64 bytes takes while nothing else happens, while another stream carries 20 MB/s, and
-while one or 20 are as busy as they can be; and 100 streams together against one. With 25 ms one
-way: how long until one more stream has brought back its first byte, in units of R, the time of a
-TCP connect between the two sites. And on a slow line: how long a request takes beside transfers.
+Run it as root: C{python -m tests.benchmarks.streams [ROUNDS [SECONDS [MEGABYTES]]]}. Two public
+sites; every stream is a connection through C{--forward}, beside C{ssh -L} and without a tunnel.
+Without delay: how long a request of 64 bytes takes while nothing else happens, while another stream
+carries 20 MB/s, and while one or 20 are as busy as they can be; and 100 streams together against
+one. With 25 ms one way: how long until one more stream has brought back its first byte, in units of
+R, the time of a TCP connect between the two sites. And on a slow line: how long a request takes
+beside transfers. Requests follow one another for SECONDS, and streams carry MEGABYTES, each time.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ _DELAY = 0.025
 _LINE = "16mbit"
 _LINE_DELAY = 0.01
 _LINE_QUEUE = "60ms"
-_SECONDS = 3.0
-_MEGABYTES = 1000
 _SEVERAL = 20
 _MANY = 100
 # Comparisons of one with many in a round: they take little time, and differ much.
@@ -47,6 +46,20 @@ _BESIDE: dict[str, Sequence[str]] = {
     "beside as much as can be": (SINKS, "1", str(10**12)),
     f"beside {_SEVERAL} such": (SINKS, str(_SEVERAL), str(10**12)),
 }
+
+
+@frozen
+class _Extent:
+    """
+    How much is measured.
+
+    @ivar seconds: of requests that follow one another, each time.
+    @ivar megabytes: that one stream, or many together, carry each time.
+    """
+
+    rounds: int = field(default=5, converter=int)
+    seconds: float = field(default=3.0, converter=float)
+    megabytes: int = field(default=1000, converter=int)
 
 
 @frozen
@@ -65,9 +78,9 @@ def main() -> None:
     """
     Measure, and print the tables.
     """
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    extent = _Extent(*sys.argv[1:])
     with _ways(0) as (alice, ways):
-        figures = _alternate(rounds, ways, alice)
+        figures = _alternate(extent, ways, alice)
         print(f"{'a 64-byte request, no delay':44} {'p50':>9} {'p99':>9}   p99 / alone")
         for way, figure in zip(ways, figures, strict=True):
             for beside, rounded in figure.requests.items():
@@ -89,10 +102,10 @@ def main() -> None:
                 f"{f', of which {figure.broken} broke' if figure.broken else ''}"
             )
     with _ways(_DELAY) as (alice, ways):
-        times = {way.name: _firstBytes(alice, way, rounds * 4) for way in ways}
-        roundTrip = statistics.median(connected for connected, _ in times["no tunnel"])
+        first = {way.name: _firstBytes(alice, way, extent.rounds * 4) for way in ways}
+        roundTrip = statistics.median(connected for connected, _ in first["no tunnel"])
         print(f"one more stream's first answered byte, R = {roundTrip * 1000:.2f} ms")
-        for name, pairs in times.items():
+        for name, pairs in first.items():
             echoed = statistics.median(echoed for _, echoed in pairs)
             print(f"{name:27} {echoed / roundTrip:6.2f} R")
     with _ways(_LINE_DELAY, _LINE) as (alice, ways):
@@ -101,8 +114,9 @@ def main() -> None:
                 sink = (SINKS, str(count), str(10**12)) if count else ()
                 with _running(alice, way, sink):
                     # Until the line is full.
-                    time.sleep(_SECONDS)
-                    taken = list(chain.from_iterable(_requests(alice, way) for _ in range(rounds)))
+                    time.sleep(extent.seconds)
+                    times = [_requests(alice, way, extent) for _ in range(extent.rounds)]
+                taken = list(chain.from_iterable(times))
                 print(
                     f"{f'{way.name}, over {_LINE}/s beside {count}':44} {_micros(taken, 50)} "
                     f"{_micros(taken, 99)}"
@@ -161,24 +175,24 @@ class _Figure:
     broken: int = 0
 
 
-def _alternate(rounds: int, ways: list[_Way], alice: Host) -> list[_Figure]:
+def _alternate(extent: _Extent, ways: list[_Way], alice: Host) -> list[_Figure]:
     figures = [_Figure() for _ in ways]
-    for _ in range(rounds):
+    for _ in range(extent.rounds):
         for way, figure in zip(ways, figures, strict=True):
             for beside, sink in _BESIDE.items():
                 with _running(alice, way, sink):
-                    figure.requests[beside].append(_requests(alice, way))
+                    figure.requests[beside].append(_requests(alice, way, extent))
             for _ in range(_COMPARISONS):
-                figure.one.append(_together(alice, way, 1)[0])
-                speed, lost = _together(alice, way, _MANY)
+                figure.one.append(_together(alice, way, 1, extent)[0])
+                speed, lost = _together(alice, way, _MANY, extent)
                 figure.many.append(speed)
                 figure.broken = max(figure.broken, lost)
     return figures
 
 
-def _requests(alice: Host, way: _Way) -> list[float]:
-    argv = ["python3", "-c", REQUESTS, way.address, str(way.echo), str(_SECONDS)]
-    times: list[float] = json.loads(alice.run(argv, timeout=_SECONDS + 30).stdout)
+def _requests(alice: Host, way: _Way, extent: _Extent) -> list[float]:
+    argv = ["python3", "-c", REQUESTS, way.address, str(way.echo), str(extent.seconds)]
+    times: list[float] = json.loads(alice.run(argv, timeout=extent.seconds + 30).stdout)
     return times
 
 
@@ -200,8 +214,8 @@ def _running(alice: Host, way: _Way, sink: Sequence[str]) -> Iterator[None]:
         reading.wait()
 
 
-def _together(alice: Host, way: _Way, count: int) -> tuple[float, int]:
-    total = _MEGABYTES * 1_000_000
+def _together(alice: Host, way: _Way, count: int, extent: _Extent) -> tuple[float, int]:
+    total = extent.megabytes * 1_000_000
     argv = ["python3", "-c", SINKS, way.address, str(way.source), str(count), str(total)]
     received, seconds, broken = json.loads(alice.run(argv, timeout=300).stdout)
     return float(received) / float(seconds) / 1e6, int(broken)
