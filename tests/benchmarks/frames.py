@@ -1,10 +1,10 @@
 """
 What a link costs beside TLS and the kernel: two sessions in memory, in one process.
 
-Run it: C{python -m tests.benchmarks.frames [MEGABYTES]}. It prints how fast one stream, 100
-streams, and small writes go, how many streams can be opened, answered and closed a second, what is
-left in memory afterwards, and what an idle session takes, all without TLS. CPU time counts, of both
-ends.
+Run it: C{python -m tests.benchmarks.frames [MEGABYTES [STREAMS]]}. It prints how fast one stream,
+100 streams, and small writes go, how many streams can be opened, answered and closed a second, what
+is left in memory afterwards, and what an idle session takes, all without TLS. CPU time counts, of
+both ends.
 """
 
 from __future__ import annotations
@@ -190,13 +190,15 @@ def main() -> None:
     """
     Measure, and print.
     """
-    total = int(sys.argv[1] if len(sys.argv) > 1 else 2000) * 1_000_000
+    given = [int(argument) for argument in sys.argv[1:]]
+    megabytes, count = (*given, *(2000, 10_000)[len(given) :])
+    total = megabytes * 1_000_000
     for streams, chunk in ((1, _CHUNK), (100, _CHUNK), (100, bytes(1024)), (1, bytes(64))):
         speed = _pump(streams, chunk, total if len(chunk) > 1000 else total // 50)
         print(f"{streams:3} streams, {len(chunk):5} bytes a write: {speed:6.0f} MB/s")
     for atOnce in (100, 1):
         pair = _Pair()
-        speed = _open(pair, 10_000, atOnce)
+        speed = _open(pair, count, atOnce)
         pair.end()
         print(f"{speed:6.0f} streams a second opened and closed, {atOnce} at once")
     tracemalloc.start()
@@ -204,9 +206,9 @@ def main() -> None:
     _open(pair, 100, 100)
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
-    _open(pair, 10_000, 100)
+    _open(pair, count, 100)
     gc.collect()
-    print(f"{tracemalloc.get_traced_memory()[0] - before:6} bytes more after 10,000 streams")
+    print(f"{tracemalloc.get_traced_memory()[0] - before:6} bytes more after {count:,} streams")
     pair.end()
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]

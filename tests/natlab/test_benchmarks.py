@@ -15,10 +15,8 @@ def test_itsTableIsTheDocuments(arguments: str) -> None:
     assertPrints(arguments.split()[0], arguments=arguments)
 
 
-@pytest.mark.parametrize("delay", ["0", "0.05"])
-def test_bulksTableIsTheDocuments(delay: str) -> None:
-    document = "bulk50" if float(delay) else "bulk"
-    assertPrints(document, arguments=f"bulk 20 1 {delay}")
+def test_bulksTableIsTheDocuments() -> None:
+    assertPrints("bulk", arguments="bulk 20 1")
 
 
 def test_streamsTablesAreTheDocuments() -> None:
