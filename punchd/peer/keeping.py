@@ -26,6 +26,7 @@ from punchd.link.stream import Stream
 from punchd.peer.dialling import Dialling, Wanted
 from punchd.peer.exposing import Exposures
 from punchd.peer.facts import Facts
+from punchd.peer.idling import Idling
 from punchd.peer.meeting import Meeting
 from punchd.peer.pace import Pace
 from punchd.peer.pulse import PATIENT_TRIPS
@@ -46,9 +47,6 @@ DOUBTFUL = 0.75
 
 # People are told that.
 _FLAPPING = "the last direct paths were soon lost, so the next one is looked for later"
-
-#: Seconds after which a link without streams ends.
-IDLE = 900.0
 
 
 @define(eq=False)
@@ -81,7 +79,7 @@ class Link:
     _waiting: Waiters = field(init=False)
     _settling: Waiters = field(factory=Waiters, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
-    _idling: IDelayedCall | None = field(default=None, init=False)
+    _idling: Idling = field(init=False)
     _hasTaken: bool = field(default=False, init=False)
     _pace: Pace = field(init=False)
 
@@ -99,6 +97,7 @@ class Link:
             peer=there,
             host=self._own,
         )
+        self._idling = Idling(self._clock, self.session)
         self.session.whenOver().addCallback(self._ended)
 
     @property
@@ -139,8 +138,7 @@ class Link:
         """
         A stream to a service of the other end.
         """
-        self._stopIdling()
-        return self._watched(self.session.openStream(service))
+        return self._idling.watch(self.session.openStream(service))
 
     def renew(self, why: str = "a new path is wanted") -> None:
         """
@@ -314,6 +312,11 @@ class Link:
         self._timer = None
         self._dial()
 
+    def _stopTimer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
     # Paths.
 
     def _found(self, path: Path, meeting: Meeting) -> None:
@@ -362,10 +365,9 @@ class Link:
         """
         The other end wants a stream to one of our services.
         """
-        self._stopIdling()
         path = self.session.path
         ends = None if path is None else path.ends
-        self._exposures.serve(self._watched(stream), self.peerID, ends)
+        self._exposures.serve(self._idling.watch(stream), self.peerID, ends)
 
     def pathChanged(self, session: Session) -> None:
         """
@@ -384,47 +386,16 @@ class Link:
                 self._giveUp()
         else:
             self.wasThere = True
-            if self._idling is None:
-                self._beginIdling()
+            self._idling.begin()
             self._waiting.tell()
         self._goOn()
 
     def _ended(self, why: str) -> str:
         self._why = why
         self._stopTimer()
-        self._stopIdling()
+        self._idling.end()
         self._giveUp()
         self.facts.ended(self.session, why)
         self._waiting.tell(Failure(self._gone()))
         self._settling.tell()
         return why
-
-    # Timers.
-
-    def _stopTimer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _watched(self, stream: Stream) -> Stream:
-        stream.whenOver().addCallback(lambda _: self._beginIdling())
-        return stream
-
-    def _beginIdling(self) -> None:
-        self._stopIdling()
-        if not self.session.streams and not self.session.isOver:
-            self._idling = self._clock.callLater(IDLE, self._idled)
-
-    def _stopIdling(self) -> None:
-        idling, self._idling = self._idling, None
-        if idling is not None:
-            idling.cancel()
-
-    def _idled(self) -> None:
-        self._idling = None
-        why = "nobody has used it for long"
-        if self.session.isConnected:
-            self.session.close(why)
-        else:
-            # Not worth dialling for; the other end learns it when it does.
-            self.session.abort(why)

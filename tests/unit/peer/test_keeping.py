@@ -15,7 +15,8 @@ from punchd.errors import Limited, NoPath, NotTrusted, PunchdError, Refused, Unr
 from punchd.link.flow import SURVIVAL, Limits
 from punchd.link.keeping import PINGS_AT_ONCE, SHARE
 from punchd.link.paths import JOINING
-from punchd.peer.keeping import ANSWERING, DOUBTFUL, IDLE, Link
+from punchd.peer.idling import IDLE
+from punchd.peer.keeping import ANSWERING, DOUBTFUL, Link
 from punchd.peer.pace import (
     DIRECT_WAITS,
     LOST_WAITS,
