@@ -28,6 +28,10 @@ _log = Logger()
 #: Seconds that a path which is left may take to send what was written, and to end in order.
 LEAVING = 3.0
 
+#: Seconds after which frames that have come wait for the next turn of the reactor, so that other
+#: connections have theirs: a read may hold tens of thousands of small ones.
+TURN = 0.002
+
 
 class PathUser(Typing):
     """
@@ -86,6 +90,8 @@ class Path(Protocol):
         self._user: PathUser | None = None
         self._isDeaf = False
         self._leaving: IDelayedCall | None = None
+        self._goingOn: IDelayedCall | None = None
+        self._whyLost = ""
         self._gone: Occasion[None] = Occasion()
 
     def handshakeCompleted(self) -> None:
@@ -108,19 +114,43 @@ class Path(Protocol):
     def dataReceived(self, data: bytes | memoryview) -> None:
         if self._isDeaf:
             return
+        clock, reader = self._clock, self.reader
+        until = clock.seconds() + TURN
         try:
-            for kind, stream, payload in self.reader.read(data):
+            for kind, stream, payload in reader.read(data):
                 if self._user is not None:
                     self._user.frameReceived(self, kind, stream, payload)
                 else:
                     self._joinReceived(kind, payload)
                 if self._hasEnough():
                     return
+                if clock.seconds() > until:
+                    reader.stop()
         except ProtocolViolation as violation:
             self._violated(violation)
         else:
             if self._user is not None:
                 self._user.batchReceived(self)
+            if reader.hasMore:
+                self._goOnLater()
+
+    def _goOnLater(self) -> None:
+        """
+        Others have their turn first.
+        """
+        if self._goingOn is None:
+            if not self.isLost:
+                self.transport.pauseProducing()
+            self._goingOn = self._clock.callLater(0, self._goOn)
+
+    def _goOn(self) -> None:
+        self._goingOn = None
+        self.dataReceived(b"")
+        if self._goingOn is None:
+            if self.isLost:
+                self._tellLost()
+            else:
+                self.transport.resumeProducing()
 
     def _hasEnough(self) -> bool:
         # The frame just read may have ended everything.
@@ -144,12 +174,18 @@ class Path(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.isLost = True
-        self._isDeaf = True
+        self._whyLost = reason.getErrorMessage()
         if self._leaving is not None and self._leaving.active():
             self._leaving.cancel()
+        # What has come is handed on first.
+        if self._goingOn is None:
+            self._tellLost()
+
+    def _tellLost(self) -> None:
+        self._isDeaf = True
         user, self._user = self._user, None
         if user is not None:
-            user.pathLost(self, reason.getErrorMessage())
+            user.pathLost(self, self._whyLost)
         self._gone.come(None)
 
     def whenLost(self) -> Deferred[None]:

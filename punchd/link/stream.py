@@ -176,10 +176,11 @@ class Stream:
         Be C{protocol}'s transport. It gets all that has come so far, and what comes.
         """
         self._protocol = protocol
+        self._input.isPaused = False
         protocol.makeConnection(self)
         if self.isOver:
             self._tellLost(ConnectionLost(self.why))
-        else:
+        elif not self._input.isPaused:
             self.resumeProducing()
 
     # Reading.

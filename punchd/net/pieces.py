@@ -102,10 +102,12 @@ class PieceStream(Protocol):
         Be C{protocol}'s transport. It gets all that has come so far, and what comes.
         """
         self._protocol = protocol
+        self._isPaused = False
         protocol.makeConnection(self)
         if self.isOver:
             protocol.connectionLost(self._why())
-        else:
+        elif not self._isPaused:
+            self._isPaused = True
             self.resumeProducing()
 
     def whenOver(self) -> Deferred[None]:

@@ -88,6 +88,9 @@ _NEW = 1
 # Looked up for every frame.
 _DATA = Kind.DATA
 
+# Pieces of one stream that are handed on together: whoever reads may stop after each such heap.
+_MOST_PIECES = 1024
+
 
 @frozen
 class _Rule:
@@ -275,11 +278,14 @@ class FrameReader:
 
     @ivar position: bytes of the sequence that were handed on. A frame that is not C{DATA}, or a
         head, counts when it is whole; what is only begun when the path ends is dropped.
+    @ivar hasMore: whether L{stop} has left something for the next L{read}.
     """
 
     position: int = 0
+    hasMore: bool = field(default=False, init=False)
+    _isStopped: bool = field(default=False, init=False)
     _known: int = field(default=0, init=False)
-    _kept: bytes = field(default=b"", init=False)
+    _kept: bytes | memoryview = field(default=b"", init=False)
     _dataLeft: int = field(default=0, init=False)
     _stream: int = field(default=0, init=False)
 
@@ -291,6 +297,12 @@ class FrameReader:
         self.position = position
         self._known = known
 
+    def stop(self) -> None:
+        """
+        In the middle of L{read}: keep the rest for the next one.
+        """
+        self._isStopped = True
+
     def read(self, received: bytes | memoryview) -> Iterator[tuple[Kind, int, bytes]]:
         """
         Kind, stream and payload of the frames, or pieces of C{DATA}, that are complete with
@@ -298,8 +310,11 @@ class FrameReader:
 
         @raise ProtocolViolation: at what no end may send, whatever the state it is in.
         """
-        if self._kept:
-            received = b"".join((self._kept, received))
+        self.hasMore = self._isStopped = False
+        isOurs = bool(self._kept)
+        if isOurs:
+            # What was left is as much as a read, and may be left again and again.
+            received = b"".join((self._kept, received)) if received else self._kept
             self._kept = b""
         at, end = 0, len(received)
         # What has come of one stream goes on together, however many frames it was in: each piece
@@ -327,10 +342,13 @@ class FrameReader:
             if rule is None:
                 raise ProtocolViolation(f"a frame of unknown kind {word >> 24}")
             kind = rule.kind
-            if pieces and not (kind is _DATA and stream == self._stream):
+            isMore = kind is _DATA and stream == self._stream and len(pieces) < _MOST_PIECES
+            if pieces and not isMore:
                 self.position = position
                 yield _DATA, self._stream, _joined(pieces)
                 pieces = []
+                if self._isStopped:
+                    break
             if not rule.least <= length <= rule.most:
                 raise ProtocolViolation(f"{kind.name} of {length} bytes")
             if rule.ofStream is not (stream > 0):
@@ -354,8 +372,12 @@ class FrameReader:
             yield kind, stream, payload
             # JOINED has it begin elsewhere.
             position = self.position
+            if self._isStopped:
+                break
         if at < end:
-            self._kept = bytes(received[at:])
+            self.hasMore = self._isStopped
+            rest = memoryview(received)[at:]
+            self._kept = rest if isOurs and self.hasMore else bytes(rest)
         self.position = position
         if pieces:
             yield _DATA, self._stream, _joined(pieces)

@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from punchd.errors import ProtocolViolation
-from punchd.link.path import LEAVING, Path
-from punchd.wire.frames import FrameReader, Join, Kind, packPosition
+from punchd.link.path import LEAVING, TURN, Path
+from punchd.wire.frames import FrameReader, Join, Kind, packPosition, unpackPosition
 from tests.unit.link.pairs import Sides
 from tests.unit.link.wires import LINK, End
 
@@ -117,3 +117,83 @@ def test_aConnectionThatSettledHasAPathToItsPeer() -> None:
     sides = Sides()
     assert sides.caller.path.peerID == sides.caller.ticket.expected  # type: ignore[union-attr]
     sides.end()
+
+
+# Many frames at once.
+
+
+class Slow:
+    """
+    Takes a third of a turn for each frame.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.pings: list[int] = []
+        self.batches = 0
+        self.lost: list[str] = []
+
+    def frameReceived(self, path: Path, kind: Kind, stream: int, payload: bytes) -> None:
+        self.pings.append(unpackPosition(payload))
+        self.clock.rightNow += TURN / 3
+
+    def batchReceived(self, path: Path) -> None:
+        self.batches += 1
+
+    def violated(self, path: Path, violation: ProtocolViolation) -> None:
+        raise violation
+
+    def pathLost(self, path: Path, why: str) -> None:
+        self.lost.append(why)
+
+
+def busy() -> tuple[Alone, Slow]:
+    """
+    A path over which ten frames have come, of which its user has had the first ones.
+    """
+    alone = Alone()
+    slow = Slow(alone.clock)
+    alone.path.attach(slow)
+    alone.path.dataReceived(b"".join(packPosition(Kind.PING, one) for one in range(10)))
+    assert slow.pings == [0, 1, 2, 3]
+    assert not alone.end.isReading
+    return alone, slow
+
+
+def test_othersHaveTheirTurnBetweenManyFrames() -> None:
+    alone, slow = busy()
+    assert slow.batches == 1
+    # Its clock runs what comes due meanwhile, too.
+    alone.clock.advance(0)
+    assert slow.pings == [*range(10)]
+    assert slow.batches == 3
+    assert alone.end.isReading
+    assert alone.clock.getDelayedCalls() == []
+    alone.path.dataReceived(packPosition(Kind.PING, 10))
+    assert slow.pings[-1] == 10
+
+
+def test_whatHasComeIsHandedOnBeforeThePathIsLost() -> None:
+    alone, slow = busy()
+    gone: list[None] = []
+    alone.path.whenLost().addCallback(gone.append)
+    alone.end.lose(ConnectionLost())
+    assert slow.lost == []
+    assert gone == []
+    alone.clock.advance(0)
+    assert slow.pings == [*range(10)]
+    assert len(slow.lost) == 1
+    assert gone == [None]
+    assert alone.clock.getDelayedCalls() == []
+
+
+def test_whoLeavesHearsNoMore() -> None:
+    alone, slow = busy()
+    alone.path.leave()
+    alone.clock.advance(0)
+    # So that the other end's farewell is read.
+    assert alone.end.isReading
+    alone.path.connectionLost()
+    assert slow.pings == [0, 1, 2, 3]
+    assert slow.lost == []
+    assert alone.clock.getDelayedCalls() == []

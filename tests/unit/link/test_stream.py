@@ -322,6 +322,27 @@ def test_whoTalksToAClosedStreamLearnsThatNobodyListensAfterWhatWasWritten() -> 
     link.end()
 
 
+def test_whoPausesWhenConnectedGetsNothingYet() -> None:
+    link = Link()
+    mine = link.alice.openStream("ssh")
+    link.flush()
+    [(theirs, _)] = link.bobOwner.asks
+    theirs.agree()
+    mine.write(b"hello")
+    link.flush()
+
+    class Paused(User):
+        def connectionMade(self) -> None:
+            self.transport.pauseProducing()
+
+    user = Paused()
+    theirs.carry(user)
+    assert user.received == b""
+    theirs.resumeProducing()
+    assert user.received == b"hello"
+    link.end()
+
+
 @pytest.mark.parametrize("isRead", [True, False], ids=["read", "unread"])
 def test_whenBothCloseWithMoreThanMayBeSentNeitherWaitsForEver(isRead: bool) -> None:
     link = Link()

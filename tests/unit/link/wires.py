@@ -40,6 +40,7 @@ class End:
     @ivar isUnspaced: whether it was told that the other end is near.
     @ivar portion: bytes that may be written at once.
     @ivar slowness: seconds of C{clock} that a write takes.
+    @ivar isReading: whether it takes what the other end has sent.
     """
 
     negotiatedProtocol = LINK_ALPN
@@ -58,6 +59,7 @@ class End:
         self.portion = TOGETHER
         self.clock: Clock | None = None
         self.slowness = 0.0
+        self.isReading = True
         self.producer: Any = None
         self.isPaused = False
 
@@ -81,6 +83,12 @@ class End:
 
     def spaceLess(self) -> None:
         self.isUnspaced = True
+
+    def pauseProducing(self) -> None:
+        self.isReading = False
+
+    def resumeProducing(self) -> None:
+        self.isReading = True
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert self.producer is None
@@ -147,7 +155,7 @@ class Wire:
             return True
         happened = False
         for end in self.ends:
-            if end.sent:
+            if end.sent and end.other.isReading:
                 end.deliver(most)
                 happened = True
         if any(end.isClosing and not end.sent for end in self.ends):

@@ -97,6 +97,22 @@ def test_whatCameBeforeThereIsAUserIsNotLost() -> None:
     assert user.received == b"oneearly"
 
 
+def test_whoPausesWhenConnectedGetsNothingYet() -> None:
+    class Paused(User):
+        def connectionMade(self) -> None:
+            self.transport.pauseProducing()
+
+    two = PieceStream(HERE, THERE)
+    pair = Pair(Clock(), PieceStream(THERE, HERE), two)
+    two.dataReceived(b"\0\0\0\x03one")
+    user = Paused()
+    two.carry(user)
+    pair.flush()
+    assert user.received == b""
+    two.resumeProducing()
+    assert user.received == b"one"
+
+
 def test_bothDirectionsEndInOrder(ends: Ends) -> None:
     ends.streams[0].loseWriteConnection()
     ends.pair.flush()

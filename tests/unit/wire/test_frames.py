@@ -106,6 +106,45 @@ def test_anyCuttingGivesTheSameFramesAndPosition(frames: list[Frame], lengths: l
     assert reader.position == sequenceLength(frames)
 
 
+@given(FRAMES, st.lists(st.integers(1, 500)), st.data())
+def test_whoStopsGetsTheRestLater(
+    frames: list[Frame], lengths: list[int], data: st.DataObject
+) -> None:
+    reader = FrameReader()
+    found: list[Frame] = []
+    for piece in cut(b"".join(map(packed, frames)), lengths):
+        memory = bytearray(piece)
+        received: bytes | memoryview = memoryview(memory)
+        while True:
+            hasStopped = False
+            for frame in reader.read(received):
+                assert not hasStopped
+                found.append(frame)
+                if data.draw(st.booleans()):
+                    reader.stop()
+                    hasStopped = True
+            # The memory is used for something else.
+            memory[:] = bytes(len(memory))
+            received = b""
+            if not reader.hasMore:
+                break
+            assert hasStopped
+    assert joined(found) == joined(frames)
+    assert reader.position == sequenceLength(frames)
+
+
+def test_whoReadsMaySoonStop() -> None:
+    frame = packHead(Kind.DATA, 1, 1) + b"x"
+    reader = FrameReader()
+    found = []
+    for _, _, payload in reader.read(frame * 10_000):
+        found.append(len(payload))
+        reader.stop()
+    assert found == [1024]
+    assert reader.hasMore
+    assert sum(len(payload) for _, _, payload in reader.read(b"")) == 10_000 - 1024
+
+
 @given(FRAMES)
 def test_byteByByteGivesTheSameFrames(frames: list[Frame]) -> None:
     reader = FrameReader()
