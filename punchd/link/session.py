@@ -93,7 +93,7 @@ class Session:
         self.host: IAddress = host or PeerAddress("", peerID)
         self.budget = Budget.of(limits)
         self._owner = owner
-        self._table = Table(isInitiator, limits.streams)
+        self._table = Table(clock, isInitiator, limits.streams)
         self._keeping = Keeping(clock, self._pathIsDead)
         self._outbound = outbound = Outbound()
         self._paths = Paths(

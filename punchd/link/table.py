@@ -8,12 +8,19 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
 
 from punchd.errors import ProtocolViolation
+from punchd.net.pacing import Allowance
 from punchd.wire.frames import LAST_STREAM
 
 if TYPE_CHECKING:
     from punchd.link.stream import Stream
+
+#: Streams beyond the limit that the other end may try to open, a second and at once. A program
+#: there may ask for thousands of connections; who floods asks for tens of thousands a second.
+BEYOND_PER_SECOND = 1000.0
+BEYOND_AT_ONCE = 20_000.0
 
 
 @define(eq=False)
@@ -24,6 +31,7 @@ class Table:
     memory.
     """
 
+    _clock: IReactorTime
     _isInitiator: bool
     _most: int
     _streams: dict[int, Stream] = field(factory=dict, init=False)
@@ -31,8 +39,10 @@ class Table:
     _theirNext: int = field(init=False)
     _pastIn: int = field(default=0, init=False)
     _pastOut: int = field(default=0, init=False)
+    _beyond: Allowance = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._beyond = Allowance(self._clock, BEYOND_PER_SECOND, BEYOND_AT_ONCE)
         self._next, self._theirNext = (1, 2) if self._isInitiator else (2, 1)
 
     @property
@@ -85,12 +95,17 @@ class Table:
         """
         The other end opens a stream.
 
-        @raise ProtocolViolation: when it may not have that number.
+        @raise ProtocolViolation: when it may not have that number, or tries on and on while there
+            are as many as may be.
         """
         if number % 2 != self._theirNext % 2:
             raise ProtocolViolation(f"OPEN of stream {number}, which is not its to open")
         if number < self._theirNext:
             raise ProtocolViolation(f"OPEN of stream {number}, which was opened before")
+        if len(self._streams) >= self._most and not self._beyond.take():
+            raise ProtocolViolation(
+                f"more than {BEYOND_PER_SECOND:.0f} OPENs a second beyond {self._most} streams"
+            )
         self._theirNext = number + 2
 
     def add(self, stream: Stream) -> None:

@@ -17,7 +17,9 @@ from punchd.link.keeping import PINGS_AT_ONCE, PINGS_PER_SECOND
 from punchd.link.path import Path
 from punchd.link.pump import SLACK
 from punchd.link.session import Session
+from punchd.link.table import BEYOND_AT_ONCE
 from punchd.wire.frames import (
+    LAST_STREAM,
     MAX_DATA,
     FrameReader,
     Join,
@@ -282,6 +284,34 @@ def test_streamsBeyondTheLimitAreRefused() -> None:
     assert refused == list(range(1 + 2 * LIMITS.streams, 401, 2))
     assert len(victim.session.streams) == LIMITS.streams
     assert len(victim.owner.asks) == LIMITS.streams
+    assert not victim.session.isOver
+    victim.end_()
+
+
+def test_whoOpensOnAndOnBeyondTheLimitEndsTheLink() -> None:
+    victim = Victim()
+    numbers = iter(range(1, LAST_STREAM, 2))
+    for _ in range(int(BEYOND_AT_ONCE) // 100):
+        victim.receive(*(packOpen(next(numbers), 0, "ssh") for _ in range(100)))
+        # It reads, and acknowledges, all of it.
+        victim.said()
+        victim.receive(packPosition(Kind.ACK, victim.session._pump._outbound.end))
+    assert not victim.session.isOver
+    victim.receive(*(packOpen(next(numbers), 0, "ssh") for _ in range(100)))
+    assert "OPENs a second" in (victim.goodbye or "")
+    victim.end_()
+
+
+def test_whoOpensNowAndThenBeyondTheLimitIsRefused() -> None:
+    victim = Victim()
+    first = 1
+    for _ in range(60):
+        victim.receive(*(packOpen(first + 2 * one, 0, "ssh") for one in range(500)))
+        first += 1000
+        victim.said()
+        victim.receive(packPosition(Kind.ACK, victim.session._pump._outbound.end))
+        victim.clock.advance(0.5)
+        victim.receive(packPosition(Kind.ACK, victim.session._pump._outbound.end))
     assert not victim.session.isOver
     victim.end_()
 
